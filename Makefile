@@ -1,0 +1,66 @@
+# Everything a person needs: `make demo` shows the whole system at work, `make test` proves it. Both set themselves up.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.12 || command -v python3.11 || command -v python3)
+ENGINE ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(VENV)/uv/bin/uv
+STAMP := $(VENV)/.ready-$(ENGINE)
+# pip's settings are for pip: some point at builds that don't fit together, and uv needs none of them. Only the package
+# index itself is taken from them, where one is set.
+INDEX := $(shell $(PYTHON) -m pip config get global.index-url 2>/dev/null || echo "$$PIP_INDEX_URL")
+CLEAN := env -u PIP_FIND_LINKS -u PYTHONPATH $(if $(INDEX),UV_DEFAULT_INDEX=$(INDEX)) UV_LINK_MODE=copy UV_HTTP_TIMEOUT=300
+
+.PHONY: help setup demo test check lock clean
+
+help:
+	@echo "make demo    the whole path on a small made-up world: shards in, a pre-trained and evaluated model out"
+	@echo "make test    the test suite"
+	@echo "make check   ruff and mypy"
+	@echo "make setup   only the environment, in $(VENV) (ENGINE=cpu or gpu; here: $(ENGINE))"
+	@echo "make lock    resolve requirements/*.txt anew from pyproject.toml"
+
+setup: $(STAMP)
+
+$(UV):
+	@echo "setup: creating $(VENV) with $(PYTHON)"
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
+	  || { echo "setup failed: wanted Python 3.11 or 3.12, got $$($(PYTHON) --version 2>&1 || echo none); fix: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) > /dev/null && $(PYTHON) -m venv $(VENV)/uv > /dev/null \
+	  || { echo "setup failed: $(PYTHON) can't make a virtual environment; fix: install its venv module" >&2; exit 1; }
+	@$(VENV)/uv/bin/python -m pip install --quiet --disable-pip-version-check uv 2> $(VENV)/setup.log \
+	  || { echo "setup failed: pip can't install uv: $$(tail -n 1 $(VENV)/setup.log); fix: check pip's package index" >&2; rm -rf $(VENV)/uv; exit 1; }
+
+$(STAMP): $(UV) requirements/$(ENGINE).txt pyproject.toml
+	@echo "setup: installing requirements/$(ENGINE).txt (several GB the first time)"
+	@$(CLEAN) $(UV) pip sync --quiet --python $(BIN)/python requirements/$(ENGINE).txt 2> $(VENV)/setup.log \
+	  || { echo "setup failed: $$(grep -v '^ *$$' $(VENV)/setup.log | head -n 2 | tr '\n' ' '); fix: see $(VENV)/setup.log" >&2; exit 1; }
+	@$(CLEAN) $(UV) pip install --quiet --python $(BIN)/python --no-deps --editable . 2> $(VENV)/setup.log \
+	  || { echo "setup failed: $$(tail -n 1 $(VENV)/setup.log)" >&2; exit 1; }
+	@rm -f $(VENV)/.ready-*
+	@touch $(STAMP)
+	@echo "setup: done"
+
+demo: $(STAMP)
+	@$(BIN)/ipt-stream run jobs/configs/demo.yaml
+
+test: $(STAMP)
+	@echo "test: the suite takes about 15 minutes on 2 cores"
+	@$(BIN)/python -m pytest
+
+check: $(STAMP)
+	@echo "check: ruff, mypy"
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy
+
+lock: $(STAMP)
+	@for engine in cpu gpu; do \
+	  echo "lock: requirements/$$engine.txt"; \
+	  $(CLEAN) $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	    --no-emit-index-url --extra $$engine --extra dev pyproject.toml --output-file requirements/$$engine.txt || exit 1; \
+	done
+
+clean:
+	rm -rf out $(VENV) build *.egg-info

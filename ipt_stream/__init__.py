@@ -1,0 +1,1 @@
+"""ipt-stream: raw shards in, instruction-augmented training data and pre-trained models out."""

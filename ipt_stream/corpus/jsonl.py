@@ -1,0 +1,164 @@
+"""JSON lines: one object a line, plain or compressed. Blank lines are no rows; every other line is exactly one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+
+from ipt_stream.corpus.bytestream import BOM, HEAD_BLOCK_BYTES, StreamBroken, chunks
+from ipt_stream.corpus.columns import NULL, Column
+from ipt_stream.corpus.formats import MAX_ROW_BYTES, Reason, RejectedRow, Row, Rows, ShardBroken, ShardSpec, make_row
+from ipt_stream.errors import InputError
+
+HEAD_ROWS, HEAD_BYTES = 100, 2**20  # what is looked at to find the columns out
+
+
+def rows(shard: ShardSpec, start_row: int) -> Rows:
+    """Rows `start_row` and on. Earlier ones are decompressed and counted but not parsed.
+
+    Raises:
+        ShardBroken: the compressed bytes are corrupt or end too soon. A line cut off there is no row.
+        StorageError: the file can't be opened or read.
+    """
+    row, line_number = 0, 0
+    text_path, id_path = _steps(shard.text_column), _steps(shard.id_column)
+    try:
+        for line in lines(chunks(shard.path)):
+            line_number += 1
+            if line is not None and (not line or line.isspace()):
+                continue
+            if row >= start_row:
+                yield _parse(shard, row, line, text_path, id_path)
+            row += 1
+    except StreamBroken as error:
+        where = f"line {line_number + 1}, byte {error.byte} of the file"
+        raise ShardBroken(shard.path, row, where, error.cause) from error
+
+
+def _parse(shard: ShardSpec, row: int, line: bytes | None, text_path: tuple[str, ...], id_path: tuple[str, ...]) -> Row:
+    if line is None:
+        return RejectedRow(row, Reason.TOO_LONG, None)
+    try:
+        value = json.loads((line if row else line.removeprefix(BOM)).decode("utf-8"))
+    except UnicodeDecodeError:
+        return RejectedRow(row, Reason.NOT_UTF8, None)
+    except (ValueError, RecursionError):  # RecursionError: brackets nested without end
+        return RejectedRow(row, Reason.BAD_JSON, None)
+    if not isinstance(value, dict):
+        return RejectedRow(row, Reason.WRONG_TYPE, None)
+    source_id = _at(value, id_path)
+    if b"\\u" not in line:  # only an escape can bring half a character in
+        return make_row(shard, row, _at(value, text_path), source_id)
+    if isinstance(source_id, str):
+        source_id = source_id.encode("utf-8", "backslashreplace").decode("utf-8")
+    made = make_row(shard, row, _at(value, text_path), source_id)
+    if isinstance(made, RejectedRow) or _is_encodable(made.text):
+        return made
+    return RejectedRow(row, Reason.NOT_UTF8, made.source_id)
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _steps(column: str | None) -> tuple[str, ...]:
+    return () if column is None else tuple(column.split("."))
+
+
+def _at(value: dict[str, object], steps: tuple[str, ...]) -> object:
+    """What a dotted path leads to, or None where it leads nowhere; a key that itself has the dots goes first."""
+    if len(steps) == 1:
+        return value.get(steps[0])
+    whole = ".".join(steps)
+    if whole in value:
+        return value[whole]
+    found: object = value if steps else None
+    for step in steps:
+        found = found.get(step) if isinstance(found, dict) else None
+    return found
+
+
+def lines(pieces: Iterable[bytes]) -> Iterator[bytes | None]:
+    """The lines in `pieces`, without their ends; None for one above `MAX_ROW_BYTES`.
+
+    Holds one piece and the line that is under way.
+    """
+    held: list[bytes] = []
+    held_bytes = 0
+    for piece in pieces:
+        start, *rest = piece.split(b"\n")
+        held_bytes += len(start)
+        if held_bytes <= MAX_ROW_BYTES:
+            held.append(start)
+        else:
+            held.clear()
+        if rest:
+            yield b"".join(held) if held_bytes <= MAX_ROW_BYTES else None
+            yield from rest[:-1]
+            held, held_bytes = [rest[-1]], len(rest[-1])
+    if held_bytes:
+        yield b"".join(held) if held_bytes <= MAX_ROW_BYTES else None
+
+
+def columns(path: str) -> list[Column]:
+    """The keys of the first rows, those of objects within them dotted, with the JSON types seen.
+
+    Raises:
+        InputError: there are lines, but none is a JSON object.
+        ShardBroken: it breaks before the first line ends.
+    """
+    types: dict[str, set[str]] = {}
+    seen = seen_bytes = objects = 0
+    try:
+        for line in lines(chunks(path, HEAD_BLOCK_BYTES)):
+            if line is None or not line or line.isspace():
+                continue
+            try:
+                value = json.loads(line if seen else line.removeprefix(BOM))
+            except (ValueError, RecursionError):
+                value = None
+            if isinstance(value, dict):
+                objects += 1
+                for name, kind in _types(value):
+                    types.setdefault(name, set()).add(kind)
+            seen, seen_bytes = seen + 1, seen_bytes + len(line)
+            if seen >= HEAD_ROWS or (seen_bytes >= HEAD_BYTES and objects):
+                break
+    except StreamBroken as error:
+        if not objects:
+            raise ShardBroken(path, 0, f"byte {error.byte} of the file", error.cause) from error
+    if seen and not objects:
+        raise InputError(
+            f"{path} holds no JSON lines",
+            wanted="one JSON object a line",
+            got=f"none among the first {seen} lines",
+            fix="turn a JSON array into lines (jq -c '.[]'), or name the format as input.format",
+        )
+    return [_column(name, kinds - {NULL}) for name, kinds in types.items()]
+
+
+def _types(value: dict[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, inner in value.items():
+        yield prefix + key, _JSON_TYPES.get(type(inner), "array")
+        if isinstance(inner, dict) and prefix.count(".") < 2:
+            yield from _types(inner, f"{prefix}{key}.")
+
+
+_JSON_TYPES: dict[type, str] = {
+    str: "string",
+    int: "integer",
+    float: "number",
+    bool: "boolean",
+    dict: "object",
+    type(None): NULL,
+}
+
+
+def _column(name: str, kinds: set[str]) -> Column:
+    is_text = not kinds or "string" in kinds
+    is_id = not kinds & {"object", "array"}
+    return Column(name, " or ".join(sorted(kinds)) or NULL, is_text, is_id)

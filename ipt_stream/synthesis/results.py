@@ -1,0 +1,176 @@
+"""What a synthesis run leaves to the stages after it: few-shot examples, and the documents that stay raw.
+
+Every input document is in exactly one of the two, or was rejected: a document of which at least one piece yielded
+pairs is augmented, and its other pieces go along as shots without pairs; all others are raw, whole again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+from ipt_stream import storage
+from ipt_stream.corpus.document import Document
+from ipt_stream.corpus.formats import ShardSpec
+from ipt_stream.corpus.readers import read_rows
+from ipt_stream.corpus.selection import is_selected, selection_key
+from ipt_stream.errors import InputError
+from ipt_stream.ledger import open_ledger
+from ipt_stream.synthesis import segment
+from ipt_stream.synthesis.plan import RunPlan, load_plan
+from ipt_stream.synthesis.prompt import Shot
+from ipt_stream.synthesis.segment import SegmentRow, Status, outcomes
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """An M-shot example: shots that inherit from each other, in round order.
+
+    Attributes:
+        example_id: `document_id#piece` of its first shot.
+        source: the shard's name.
+        document_ids: the document of each shot.
+        shots: the raw texts with their pairs; all but the pieces of cut documents have some.
+    """
+
+    example_id: str
+    source: str
+    document_ids: tuple[str, ...]
+    shots: tuple[Shot, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RawText:
+    """A document that stays plain text: not selected, or nothing came of it."""
+
+    document_id: str
+    source: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentContent:
+    """All documents of one segment but the rejected ones, each in exactly one of the two."""
+
+    examples: tuple[Example, ...]
+    raw: tuple[RawText, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentReference:
+    """All that a worker needs to load one finished segment.
+
+    Attributes:
+        path: its Parquet file.
+        sha256: the content hash in the ledger, checked on loading.
+        shard: the shard it was made from.
+        start_row: first row of the shard in it.
+        rows: how many rows of the shard it covers.
+        plan: what selected its documents.
+    """
+
+    path: str
+    sha256: str
+    shard: ShardSpec
+    start_row: int
+    rows: int
+    plan: RunPlan
+
+
+def list_segments(output: str) -> list[SegmentReference]:
+    """The finished segments of the synthesis run in `output`, in the order of the input.
+
+    Raises:
+        StorageError: there is no synthesis run in `output`.
+    """
+    plan = load_plan(output)
+    records = [record for record in open_ledger(output).records.values() if record["kind"] == "segment"]
+    records.sort(key=lambda record: (record["shard"], record["number"]))
+    return [
+        SegmentReference(
+            path=storage.join(output, record["path"]),
+            sha256=record["sha256"],
+            shard=plan.shards[record["shard"]],
+            start_row=record["start_row"],
+            rows=record["rows"],
+            plan=plan.without_shards(),
+        )
+        for record in records
+    ]
+
+
+def load_segment(reference: SegmentReference) -> SegmentContent:
+    """The examples and the raw texts of one segment, each in a fixed order.
+
+    Raises:
+        InputError: the file's content is not what the ledger recorded.
+    """
+    rows = load_rows(reference)
+    outcome = outcomes(rows)
+    examples = tuple(_examples(row for row in rows if outcome[row.document_id] is Status.AUGMENTED))
+    plain = groupby((row for row in rows if outcome[row.document_id] is Status.NO_PAIRS), lambda row: row.document_id)
+    raw = [_rejoin(list(pieces)) for _, pieces in plain]
+    if reference.plan.fraction < 1.0:
+        raw += [_raw(document) for document in unselected_documents(reference)]
+        raw.sort(key=lambda text: int(text.document_id.rsplit(":", 1)[1]))
+    return SegmentContent(examples, tuple(raw))
+
+
+def load_rows(reference: SegmentReference) -> list[SegmentRow]:
+    """The rows of a segment's file, by document and piece. Raises `InputError` where the file was altered."""
+    import hashlib
+
+    content = storage.read_bytes(reference.path)
+    found = hashlib.sha256(content).hexdigest()
+    if found != reference.sha256:
+        raise InputError(
+            f"{reference.path} was altered", wanted=f"sha256 {reference.sha256}", got=found, fix="restore it"
+        )
+    return segment.decode(content, reference.path)
+
+
+def unselected_documents(reference: SegmentReference) -> Iterator[Document]:
+    """The documents of a segment's rows that were not selected for conversion, read from its shard again."""
+    stop = reference.start_row + reference.rows
+    for row in read_rows(reference.shard, reference.start_row):
+        if row.row >= stop:
+            return
+        if isinstance(row, Document) and not is_selected_document(reference.plan, row):
+            yield row
+
+
+def is_selected_document(plan: RunPlan, document: Document) -> bool:
+    """Whether `document` is to be converted: by a hash of the seed and its id."""
+    return is_selected(plan.seed, selection_key(document), plan.fraction)
+
+
+def _examples(rows: Iterable[SegmentRow]) -> Iterator[Example]:
+    """Cut each chain into examples: a row that does not inherit starts one."""
+    ordered = sorted(rows, key=lambda row: (row.chain, row.round, row.piece))
+    running: list[SegmentRow] = []
+    for row in ordered:
+        follows = running and row.inherits and row.chain == running[-1].chain
+        if running and not follows:
+            yield _example(running)
+            running = []
+        running.append(row)
+    if running:
+        yield _example(running)
+
+
+def _example(rows: list[SegmentRow]) -> Example:
+    return Example(
+        example_id=f"{rows[0].document_id}#{rows[0].piece}",
+        source=rows[0].source,
+        document_ids=tuple(row.document_id for row in rows),
+        shots=tuple(Shot(row.text, row.pairs) for row in rows),
+    )
+
+
+def _rejoin(pieces: list[SegmentRow]) -> RawText:
+    return RawText(pieces[0].document_id, pieces[0].source, "".join(piece.text for piece in pieces))
+
+
+def _raw(document: Document) -> RawText:
+    return RawText(document.document_id, document.source, document.text)

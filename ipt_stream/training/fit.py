@@ -1,0 +1,239 @@
+"""Training with Composer: one function, for tuning the synthesizer and for pre-training alike.
+
+    loader -> loss on the labels that are not -100 -> AdamW -> a checkpoint now and then -> the trained model
+
+A run that was killed goes on from its newest checkpoint: weights, optimizer, schedule, random state and the place in
+the data are as they were, and so every loss after it is, bit for bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from ipt_stream import storage
+from ipt_stream.config import Settings
+from ipt_stream.errors import TrainingError
+from ipt_stream.progress import log, meter
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.optim import Optimizer
+    from transformers import PreTrainedModel
+
+CHECKPOINTS, METRICS = "checkpoints", "metrics.jsonl"
+NO_MICROBATCHES = 1 << 30
+
+
+class Schedule(StrEnum):
+    """How the learning rate goes down after its warm-up."""
+
+    COSINE = "cosine"
+    LINEAR = "linear"
+    CONSTANT = "constant"
+
+
+class Precision(StrEnum):
+    """What the forward and backward passes compute in; weights and optimizer are float32 always."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
+class FitSettings(Settings):
+    """Optimizer, schedule and bookkeeping of a training run."""
+
+    learning_rate: float = Field(default=3e-3, gt=0)
+    """The highest learning rate, reached at the end of the warm-up."""
+    schedule: Schedule = Schedule.COSINE
+    """How the rate goes down to `final_share` of it over the steps after the warm-up."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps in which the rate rises linearly from zero."""
+    final_share: float = Field(default=0.0, ge=0, le=1)
+    """The learning rate of the last step, as a share of the highest."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's averaging coefficients."""
+    weight_decay: float = Field(default=0.1, ge=0)
+    """AdamW's decoupled weight decay, on matrices; norms are left alone."""
+    clip: float = Field(default=1.0, gt=0)
+    """Gradients of a larger norm are scaled down to it."""
+    precision: Precision = Precision.AUTO
+    """`auto`: bfloat16 where the device computes in it, float32 on CPUs that only emulate it (2.5 times slower)."""
+    microbatch_sequences: int | None = Field(default=None, gt=0)
+    """Sequences a forward pass; larger batches accumulate gradients over several. Null: a whole batch at once."""
+    checkpoint_steps: int = Field(default=200, gt=0)
+    """Steps between two checkpoints."""
+    checkpoints_kept: int = Field(default=2, gt=0)
+    """How many of the newest checkpoints stay on disk."""
+    log_steps: int = Field(default=20, gt=0)
+    """Steps between two updates of the bar and lines in `metrics.jsonl`."""
+
+
+@dataclass(frozen=True, slots=True)
+class FitSummary:
+    """What a training run did.
+
+    Attributes:
+        steps: optimizer steps, those before a resume too.
+        tokens: tokens that went through the model, padding not counted, those before a resume too.
+        tokens_per_second: of this process, model building and start-up not counted; 0 where nothing was left to do.
+        first_loss: mean loss, in nats a token, of the first `log_steps` steps.
+        last_loss: the same for the last.
+        resumed_from: the step of the checkpoint that this process started from; 0 for none.
+    """
+
+    steps: int
+    tokens: int
+    tokens_per_second: float
+    first_loss: float
+    last_loss: float
+    resumed_from: int
+
+
+def learning_rate_share(step: int, steps: int, settings: FitSettings) -> float:
+    """The learning rate at `step` (from 0) of `steps`, as a share of the highest."""
+    if step < settings.warmup_steps:
+        return (step + 1) / settings.warmup_steps
+    progress = min(1.0, (step - settings.warmup_steps) / max(1, steps - settings.warmup_steps))
+    match settings.schedule:
+        case Schedule.COSINE:
+            down = 0.5 * (1 + math.cos(math.pi * progress))
+        case Schedule.LINEAR:
+            down = 1 - progress
+        case Schedule.CONSTANT:
+            return 1.0
+    return settings.final_share + (1 - settings.final_share) * down
+
+
+def fit(
+    model: PreTrainedModel,
+    loader: Iterable[Mapping[str, Tensor]],
+    settings: FitSettings,
+    *,
+    steps: int,
+    output: str,
+    seed: int,
+    name: str = "train",
+) -> FitSummary:
+    """Train `model` in place for `steps` batches of `loader`; checkpoints and metrics go into local `output`.
+
+    A batch holds `input_ids` and `labels`, int64 of shape (sequences, length), labels unshifted and -100 where the loss
+    doesn't count; sequences are padded on the right, and an `attention_mask`, where there is one, says how many tokens
+    are real. The loss is the mean over all tokens of the batch that count.
+
+    Raises:
+        TrainingError: the schedule doesn't fit in `steps`, or a loss is not finite.
+    """
+    from composer import DataSpec, Trainer
+    from composer.algorithms import GradientClipping
+    from torch.optim.lr_scheduler import LambdaLR
+
+    from ipt_stream.training.composer_parts import Checkpoints, LanguageModel, Progress, newest_checkpoint
+
+    if settings.warmup_steps >= steps:
+        got, fix = f"{settings.warmup_steps} of {steps}", "fewer warmup_steps, or more to train on"
+        raise TrainingError("the warm-up is as long as the training", wanted="fewer steps", got=got, fix=fix)
+    bfloat16 = uses_bfloat16(settings.precision)
+    optimizer = _optimizer(model, settings)
+    directory = storage.join(output, CHECKPOINTS)
+    os.makedirs(directory, exist_ok=True)
+    storage.remove_temporaries(directory)
+    metrics = storage.join(output, METRICS)
+    checkpoint = newest_checkpoint(directory)
+    with meter(name, steps, "steps", metrics_path=metrics) as bar:
+        progress = Progress(bar, settings.log_steps, steps)
+        trainer = Trainer(
+            model=LanguageModel(model, bfloat16),
+            train_dataloader=DataSpec(loader, split_batch=split_batch, get_num_tokens_in_batch=count_tokens),
+            max_duration=f"{steps}ba",
+            optimizers=optimizer,
+            schedulers=LambdaLR(optimizer, lambda step: learning_rate_share(step, steps, settings)),
+            step_schedulers_every_batch=True,
+            algorithms=[GradientClipping(clipping_type="norm", clipping_threshold=settings.clip)],
+            callbacks=[progress, Checkpoints(directory, settings.checkpoint_steps, settings.checkpoints_kept)],
+            device_train_microbatch_size=settings.microbatch_sequences or NO_MICROBATCHES,
+            accumulate_train_batch_on_tokens=True,
+            load_path=checkpoint,
+            load_progress_bar=False,
+            progress_bar=False,
+            run_name=name,
+            seed=seed,
+        )
+        try:
+            progress.start = int(trainer.state.timestamp.batch.value)
+            if progress.start:
+                log.info("%-12s goes on from step %s", name, f"{progress.start:,}")
+            _rewind(metrics, progress.start)
+            bar.done = progress.start
+            if progress.start < steps:
+                trainer.fit()
+            done, tokens = int(trainer.state.timestamp.batch.value), int(trainer.state.timestamp.token.value)
+        finally:
+            trainer.close()  # type: ignore[no-untyped-call]
+    model.cpu()
+    if done < steps:
+        got, fix = f"{done} batches", "check that the data is as long as its plan says"
+        raise TrainingError("the data ended early", wanted=f"{steps} batches", got=got, fix=fix)
+    losses = [record["loss"] for record in _records(metrics)]
+    return FitSummary(done, tokens, progress.tokens_per_second(), losses[0], losses[-1], progress.start)
+
+
+def uses_bfloat16(precision: Precision) -> bool:
+    """Whether training computes in bfloat16 on this machine."""
+    import torch
+
+    if precision is not Precision.AUTO:
+        return precision is Precision.BFLOAT16
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+
+
+def count_tokens(batch: Mapping[str, Tensor]) -> dict[str, int]:
+    """How many tokens of a batch are real, and how many the loss counts (`total`, `loss_generating`)."""
+    mask = batch.get("attention_mask")
+    total = batch["input_ids"].numel() if mask is None else int(mask.sum())
+    return {"total": total, "loss_generating": int((batch["labels"][:, 1:] != -100).sum())}
+
+
+def split_batch(batch: Mapping[str, Tensor], sequences: int | float) -> list[Mapping[str, Tensor]]:
+    """The batch in parts of at most so many sequences."""
+    sequences = int(sequences)
+    count = len(batch["input_ids"])
+    if count <= sequences:
+        return [batch]
+    return [{key: value[at : at + sequences] for key, value in batch.items()} for at in range(0, count, sequences)]
+
+
+def _optimizer(model: PreTrainedModel, settings: FitSettings) -> Optimizer:
+    """AdamW with weight decay on matrices alone."""
+    from torch.optim import AdamW
+
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": settings.weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
+
+
+def _rewind(metrics: str, step: int) -> None:
+    """Take out of the metrics what a killed run wrote after `step`, so that no step is there twice."""
+    kept = [record for record in _records(metrics) if record["done"] <= step]
+    storage.publish_bytes(metrics, "".join(json.dumps(record) + "\n" for record in kept).encode())
+
+
+def _records(metrics: str) -> list[dict[str, Any]]:
+    """The metrics so far; a last line that was cut off by a kill is left out."""
+    if not storage.exists(metrics):
+        return []
+    lines = storage.read_bytes(metrics).decode().split("\n")[:-1]
+    return [json.loads(line) for line in lines]

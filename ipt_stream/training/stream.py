@@ -1,0 +1,259 @@
+"""A StreamingDataset that follows a planned order: global batch b is sequences [b * G, (b + 1) * G) of it, always.
+
+Any number of nodes, ranks and workers, before and after a resume, the batches are the same:
+
+    order      0 1 2 3 4 5 6 7 ...       G = 4, two ranks, so 2 a rank
+    rank 0     0 1     4 5     ...       worker 0 of W takes batches 0, W, 2W, ...
+    rank 1         2 3     6 7           worker 1 takes 1, W + 1, ...
+
+What is left over at the end and fills no global batch is not seen. Every epoch follows the same order. Importing this
+module imports torch and Streaming: do so in the function that trains.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import gettempdir
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from streaming import Stream, StreamingDataLoader, StreamingDataset
+from streaming.base.batching import batching_methods
+from streaming.base.world import World
+
+from ipt_stream import storage
+from ipt_stream.errors import MixtureError
+from ipt_stream.mixture.mds import INDEX_FILE, SOURCES, index_sha256
+from ipt_stream.mixture.order import training_order
+from ipt_stream.mixture.plan import Plan, load_plan
+from ipt_stream.progress import log
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+IGNORED_LABEL = -100
+HASH = "xxh64"
+SHARED_MEMORY = Path("/dev/shm")
+_METHOD = "ipt_stream_planned"
+_SHARED_NAME = re.compile(
+    r"(\d{6,})_(locals|barrier|next_epoch|cache_usage|shard_states|shard_access_times|resume|epoch_shape|epoch_data)"
+)
+
+
+def open_loader(
+    mixture: str, *, global_batch_size: int, start_workers: int = 0, cache: str | None = None
+) -> StreamingDataLoader:
+    """The batches of this rank, in the planned order; Composer saves and resumes it within an epoch.
+
+    Args:
+        mixture: a finished mixture: a local directory, or an object-store URL.
+        global_batch_size: sequences a step over all ranks.
+        start_workers: loader processes a rank; 0 loads in the training process.
+        cache: a local directory for shards; needed for a remote mixture. None: shards are unpacked beside themselves.
+
+    Returns:
+        A loader of `{"input_ids": (batch, length) int64, "labels": the same, padding as -100}`, `len` the steps of
+        an epoch.
+
+    Raises:
+        MixtureError: no mixture there, its data is not what the plan says, or the batch size doesn't divide.
+    """
+    plan = load_plan(mixture)
+    dataset = PlannedDataset(mixture, plan, global_batch_size=global_batch_size, cache=cache)
+    return StreamingDataLoader(
+        dataset,
+        batch_size=dataset.batch_size,
+        num_workers=start_workers,
+        collate_fn=Collate(plan.eos_token_id),
+        persistent_workers=False,
+    )
+
+
+def partition(order: NDArray[np.int64], world: World, *, global_batch_size: int, start: int = 0) -> NDArray[np.int64]:
+    """Who loads what from sequence `start` on: (nodes, ranks a node, workers a rank, batches a worker, rank's batch).
+
+    A worker's last batch may be absent, shown as -1. Loaders take from their workers in turn, so the batches of a
+    rank come out in order.
+
+    Raises:
+        MixtureError: the ranks can't share a global batch evenly, or `start` is within one.
+    """
+    if global_batch_size < 1 or global_batch_size % world.num_ranks:
+        raise MixtureError(
+            f"a global batch of {global_batch_size} can't be shared by {world.num_ranks} ranks",
+            wanted="a multiple of the ranks",
+            got=str(global_batch_size),
+            fix=f"set the global batch to {-(-global_batch_size // world.num_ranks) * world.num_ranks}",
+        )
+    if start % global_batch_size:
+        raise MixtureError(
+            f"training stopped after {start:,} sequences, which is within a global batch of {global_batch_size}",
+            wanted="a global batch that divides it",
+            got=str(global_batch_size),
+            fix="resume with the global batch size that the training started with",
+        )
+    stop = len(order) // global_batch_size * global_batch_size
+    batch = global_batch_size // world.num_ranks
+    steps = order[min(start, stop) : stop].reshape(-1, world.num_nodes, world.ranks_per_node, batch)
+    missing = -len(steps) % world.workers_per_rank
+    padding = np.full((missing, *steps.shape[1:]), -1, np.int64)
+    turns = np.concatenate([steps, padding]).reshape(-1, world.workers_per_rank, *steps.shape[1:])
+    return turns.transpose(2, 3, 1, 0, 4)
+
+
+class PlannedDataset(StreamingDataset):  # type: ignore[misc,unused-ignore]
+    """The sequences of a mixture in its planned order.
+
+    Args:
+        mixture: the mixture's directory or URL.
+        plan: its plan.
+        global_batch_size: sequences a step over all ranks.
+        cache: where shards are kept, or None to use them where they lie.
+
+    Raises:
+        MixtureError: as `open_loader`.
+    """
+
+    def __init__(self, mixture: str, plan: Plan, *, global_batch_size: int, cache: str | None = None) -> None:
+        world = World.detect()
+        partition(np.empty(0, np.int64), world, global_batch_size=global_batch_size)
+        self.plan = plan
+        self.steps = plan.sequences // global_batch_size
+        self._global_batch_size = global_batch_size
+        if not self.steps:
+            raise MixtureError(
+                f"the mixture in {mixture} is smaller than one global batch",
+                wanted=f"at least {global_batch_size:,} sequences",
+                got=f"{plan.sequences:,}",
+                fix=f"set the global batch to at most {plan.sequences}, or mix more",
+            )
+        _check_data(mixture, plan)
+        if world.is_local_leader:
+            remove_orphans()
+        super().__init__(
+            streams=_streams(mixture, plan, cache),
+            batch_size=global_batch_size // world.num_ranks,
+            num_canonical_nodes=1,
+            shuffle=False,
+            validate_hash=HASH,
+        )
+        batching_methods[_METHOD] = _generate_work
+        self.batching_method = _METHOD
+        self.length = self.steps * global_batch_size // world.num_ranks
+
+    def state_dict(self, num_samples: int, from_beginning: bool) -> dict[str, Any]:
+        """Streaming's state, and the fingerprint of the plan that it belongs to."""
+        state: dict[str, Any] = super().state_dict(num_samples, from_beginning)
+        return {**state, "plan": self.plan.fingerprint}
+
+    def load_state_dict(self, obj: dict[str, Any]) -> None:
+        """Go on from a state. Raises `MixtureError` where it belongs to another plan."""
+        if obj.get("plan") != self.plan.fingerprint:
+            raise MixtureError(
+                "the checkpoint was trained on another mixture",
+                wanted=f"plan {obj.get('plan')}",
+                got=f"plan {self.plan.fingerprint}",
+                fix="resume with that mixture, or start a training of its own for this one",
+            )
+        super().load_state_dict(obj)
+
+    def work(self, world: World, start: int) -> NDArray[np.int64]:
+        """`partition` of the planned order. Called once a node and epoch, in its first worker."""
+        left = self.plan.sequences - self.steps * self._global_batch_size
+        if left and not start:
+            log.info("the last %d of %d sequences fill no batch and are not seen", left, self.plan.sequences)
+        return partition(training_order(self.plan), world, global_batch_size=self._global_batch_size, start=start)
+
+
+def _generate_work(dataset: StreamingDataset, world: World, epoch: int, sample_in_epoch: int) -> NDArray[np.int64]:
+    """Streaming's hook for an order of one's own; every epoch follows the same one."""
+    if not isinstance(dataset, PlannedDataset):
+        raise TypeError(f"{_METHOD} batching is for PlannedDataset, not {type(dataset).__name__}")
+    return dataset.work(world, sample_in_epoch)
+
+
+@dataclass(frozen=True, slots=True)
+class Collate:
+    """Stacks samples into a batch, labels included.
+
+    A packed sequence is padded by repeating the EOS that ends its last document, so all of a trailing run of EOS but
+    the first is padding: no document is empty, and none holds an EOS of its own.
+    """
+
+    eos_token_id: int
+
+    def __call__(self, samples: list[dict[str, NDArray[np.unsignedinteger]]]) -> dict[str, torch.Tensor]:
+        """`{"input_ids", "labels"}`, each (batch, length) int64."""
+        tokens = np.stack([sample["tokens"] for sample in samples]).astype(np.int64)
+        trailing = np.logical_and.accumulate(tokens[:, ::-1] == self.eos_token_id, axis=1)[:, ::-1]
+        padding = np.zeros_like(trailing)
+        padding[:, 1:] = trailing[:, 1:] & trailing[:, :-1]
+        input_ids = torch.from_numpy(tokens)
+        return {"input_ids": input_ids, "labels": input_ids.masked_fill(torch.from_numpy(padding), IGNORED_LABEL)}
+
+
+def remove_orphans() -> None:
+    """Remove Streaming's shared memory that killed processes left on this machine, and no other process's.
+
+    Streaming steps over what a killed run left, so that it piles up, and refuses a cache directory that is named in
+    it. Its own `clean_stale_shared_memory` would also pull away what another training on this machine is using; here
+    only what no living process has mapped goes.
+    """
+    if not SHARED_MEMORY.is_dir():
+        return
+    found: dict[str, list[Path]] = {}
+    for path in SHARED_MEMORY.iterdir():
+        match = _SHARED_NAME.fullmatch(path.name)
+        if match and path.stat().st_uid == os.getuid():
+            found.setdefault(match[1], []).append(path)
+    if not found:
+        return
+    mapped = _mapped_prefixes()
+    for prefix, paths in found.items():
+        if prefix not in mapped:
+            log.info("removing shared memory %s_* of a run that was killed", prefix)
+            locks = [Path(gettempdir()) / f"{prefix}_{name}" for name in ("barrier_filelock", "cache_filelock")]
+            for path in (*paths, *locks):
+                path.unlink(missing_ok=True)
+
+
+def _mapped_prefixes() -> set[str]:
+    """The prefixes of Streaming's shared memory that living processes of this user have mapped."""
+    prefixes: set[str] = set()
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        try:
+            text = maps.read_text()
+        except (PermissionError, FileNotFoundError, ProcessLookupError):
+            continue  # another user's process, whose memory is not ours to remove, or one that has just ended
+        prefixes |= set(re.findall(rf"{SHARED_MEMORY}/(\d{{6,}})_", text))
+    return prefixes
+
+
+def _streams(mixture: str, plan: Plan, cache: str | None) -> list[Stream]:
+    directories = {source.name: storage.join(mixture, SOURCES, source.name) for source in plan.streamed}
+    if cache is None:
+        if storage.is_remote(mixture):
+            raise MixtureError(f"{mixture} is remote", wanted="a local cache directory", got="none", fix="set cache")
+        return [Stream(local=storage.local(directory)) for directory in directories.values()]
+    # The plan's fingerprint in the path: shards of another mixture are never taken for these.
+    return [
+        Stream(remote=directory, local=os.path.join(cache, plan.fingerprint, name))
+        for name, directory in directories.items()
+    ]
+
+
+def _check_data(mixture: str, plan: Plan) -> None:
+    for source in plan.streamed:
+        directory = storage.join(mixture, SOURCES, source.name)
+        found = index_sha256(directory) if storage.exists(storage.join(directory, INDEX_FILE)) else "nothing there"
+        if found != source.index_sha256:
+            raise MixtureError(
+                f"the data of source {source.name} is not what {mixture} was planned with",
+                wanted=f"{INDEX_FILE} with sha256 {source.index_sha256[:16]}",
+                got=found[:16],
+                fix="run ipt-stream mix again",
+            )

@@ -1,0 +1,93 @@
+"""The verbs of the command line: where each stage's settings and function are, without importing either."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from ipt_stream.config import Settings
+from ipt_stream.stage import StageReport
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """A stage as the command line knows it.
+
+    Attributes:
+        module: where it is.
+        config: name of its `Settings` class there.
+        function: name of its function there; it takes the settings and gives a `StageReport`.
+        help: what it does, in a line.
+        example: a command that works after `make demo`, or shows the form.
+    """
+
+    module: str
+    config: str
+    function: str
+    help: str
+    example: str
+
+    def load_config_class(self) -> type[Settings]:
+        """Import the stage's settings class."""
+        loaded: type[Settings] = getattr(import_module(self.module), self.config)
+        return loaded
+
+    def load_function(self) -> Callable[[Any], StageReport]:
+        """Import the stage's function."""
+        loaded: Callable[[Any], StageReport] = getattr(import_module(self.module), self.function)
+        return loaded
+
+
+VERBS: dict[str, Verb] = {
+    "tune": Verb(
+        "ipt_stream.tuning.tune",
+        "TuneConfig",
+        "tune",
+        "tune an instruction synthesizer on contexts with question-answer pairs",
+        "ipt-stream tune jobs/configs/tune.yaml output=out/synthesizer",
+    ),
+    "synthesize": Verb(
+        "ipt_stream.synthesis.pipeline",
+        "SynthesizeConfig",
+        "synthesize",
+        "write question-answer pairs for every document of raw shards",
+        "ipt-stream synthesize jobs/configs/synthesize.yaml engine.model=out/synthesizer/model rounds=3",
+    ),
+    "mix": Verb(
+        "ipt_stream.mixture.mix",
+        "MixConfig",
+        "mix",
+        "render, pack and plan what the trainer will stream",
+        "ipt-stream mix jobs/configs/mix.yaml seed=1",
+    ),
+    "pretrain": Verb(
+        "ipt_stream.training.pretrain",
+        "PretrainConfig",
+        "pretrain",
+        "pre-train a model on a mixture",
+        "ipt-stream pretrain jobs/configs/pretrain.yaml output=out/model",
+    ),
+    "evaluate": Verb(
+        "ipt_stream.evaluation.evaluate",
+        "EvaluateConfig",
+        "evaluate",
+        "evaluate models on tasks, through lm-eval",
+        "ipt-stream evaluate jobs/configs/evaluate.yaml",
+    ),
+    "analyze": Verb(
+        "ipt_stream.analysis.summary",
+        "SummaryConfig",
+        "summarize",
+        "count and check what a run made, and show examples",
+        "ipt-stream analyze jobs/configs/analyze.yaml",
+    ),
+    "sample-world": Verb(
+        "ipt_stream.corpus.sample_world",
+        "SampleWorldConfig",
+        "write_sample_world",
+        "write the shards, tuning data and tasks of a small made-up world",
+        "ipt-stream sample-world out/world --seed 0 --documents 1000",
+    ),
+}

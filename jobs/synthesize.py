@@ -1,0 +1,8 @@
+"""The `synthesize` verb as a Ray job: `ray job submit --working-dir . -- python jobs/synthesize.py CONFIG.yaml [key=value ...]`."""
+
+import sys
+
+from ipt_stream.cli import job
+
+if __name__ == "__main__":
+    sys.exit(job("synthesize"))

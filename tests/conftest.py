@@ -1,0 +1,54 @@
+"""What tests share: a small tokenizer and model made on the spot, and scripted engines for the logic around one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+SHARED = Path(os.environ.get("IPT_STREAM_SHARED", Path(__file__).parents[2] / "shared")) / "data"
+
+WORDS = "the river bridge stone miller keeper of a by old new who what where is was built lives works town".split()
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data; tests that need it skip where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip("real data is not here: set IPT_STREAM_SHARED to a folder that holds data/")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A randomly initialised Mistral model of 0.2M parameters with its byte-level BPE tokenizer."""
+    import torch
+    from transformers import MistralConfig, MistralForCausalLM
+
+    from ipt_stream.tuning.tokenizer import train_tokenizer
+
+    folder = tmp_path_factory.mktemp("model")
+    texts = [" ".join(WORDS), "<s> <CON> x </CON>\n\n<QUE> y? <ANS> z </END></s>"] * 20
+    tokenizer = train_tokenizer(texts, 400)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = MistralConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.eos_token_id,
+        sliding_window=None,
+    )
+    MistralForCausalLM(config).save_pretrained(folder)
+    return folder

@@ -1,0 +1,169 @@
+"""Configuration, storage, stages and the ledger: strict about what comes in, all or nothing about what goes out."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+
+from ipt_stream import storage
+from ipt_stream.config import Settings, build, fingerprint, load_config
+from ipt_stream.errors import ConfigError, InputError, LedgerError, RejectionLimitExceeded, StorageError
+from ipt_stream.ledger import RECORDS_A_PART, open_ledger
+from ipt_stream.stage import StageReport, finished_figures, open_stage, run_once
+
+
+class Inner(Settings):
+    max_new_tokens: int = 400
+
+
+class Outer(Settings):
+    output: str
+    inner: Inner = Inner()
+    named: dict[str, Inner] = {}
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_overrides_and_interpolation_are_applied(tmp_path: Path) -> None:
+    file = write(tmp_path / "c.yaml", "output: a\ninner: {max_new_tokens: 3}\n")
+    assert load_config(Outer, file, ["inner.max_new_tokens=7", "output=b"]) == Outer(
+        output="b", inner=Inner(max_new_tokens=7)
+    )
+
+
+@pytest.mark.parametrize(
+    ("mapping", "message"),
+    [
+        ({"output": "a", "iner": {}}, "unknown key 'iner'; did you mean 'inner'?"),
+        ({"output": "a", "inner": {"max_new_token": 1}}, "did you mean 'inner.max_new_tokens'?"),
+        ({"output": "a", "named": {"x": {"max_new_tokes": 1}}}, "did you mean 'named.x.max_new_tokens'?"),
+        ({}, "missing key 'output'"),
+        ({"output": "a", "inner": {"max_new_tokens": "many"}}, "wrong value for 'inner.max_new_tokens'"),
+    ],
+)
+def test_a_wrong_configuration_names_the_key_and_the_nearest_right_one(mapping: dict, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build(Outer, mapping, "here.yaml")
+    assert message in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("text", ["- a\n", "a: [\n", "output: ${nothing}\n", "!!python/object/apply:os.getcwd []\n"])
+def test_yaml_that_is_no_configuration_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError):
+        load_config(Outer, write(tmp_path / "c.yaml", text))
+
+
+def test_a_missing_file_and_an_override_without_value_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no configuration file"):
+        load_config(Outer, tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match=r"wanted: dotted\.key=value"):
+        load_config(Outer, write(tmp_path / "c.yaml", "output: a"), ["output"])
+
+
+def test_errors_survive_the_way_between_processes() -> None:
+    error = RejectionLimitExceeded("too many", wanted="1", got="2", fix="less")
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again)) == (RejectionLimitExceeded, "too many; wanted: 1; got: 2; fix: less")
+
+
+def test_publishing_replaces_whole_files_and_leaves_nothing_temporary(tmp_path: Path) -> None:
+    path = str(tmp_path / "deep" / "file")
+    storage.publish_bytes(path, b"one")
+    storage.publish_bytes(path, b"two")
+    assert storage.read_bytes(path) == b"two"
+    assert storage.list_directory(str(tmp_path / "deep")) == [path]
+    assert [entry.name for entry in (tmp_path / "deep").iterdir()] == ["file"]
+
+
+def test_publishing_where_it_can_not_be_is_an_error_and_leaves_the_old_file(tmp_path: Path) -> None:
+    write(tmp_path / "file", "old")
+    with pytest.raises(StorageError, match="can't publish"):
+        storage.publish_bytes(str(tmp_path / "file" / "below"), b"new")
+    assert (tmp_path / "file").read_text() == "old"
+
+
+def test_a_directory_is_published_whole_in_place_of_another(tmp_path: Path) -> None:
+    target = tmp_path / "made"
+    for content in ("one", "two"):
+        made = storage.temporary_directory_beside(str(target))
+        write(Path(made) / content, content)
+        storage.publish_directory(made, str(target))
+    assert [entry.name for entry in target.iterdir()] == ["two"]
+    left = storage.temporary_directory_beside(str(target))
+    storage.remove_temporaries(str(tmp_path))
+    assert not Path(left).exists()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["made"]
+
+
+def test_patterns_must_match_and_must_not_overlap(tmp_path: Path) -> None:
+    for name in ("b.jsonl", "a.jsonl"):
+        write(tmp_path / name, "{}")
+    assert storage.expand([f"{tmp_path}/*.jsonl"]) == [f"{tmp_path}/a.jsonl", f"{tmp_path}/b.jsonl"]
+    with pytest.raises(InputError, match="no input matches"):
+        storage.expand([f"{tmp_path}/*.parquet"])
+    with pytest.raises(InputError, match="named twice"):
+        storage.expand([f"{tmp_path}/*.jsonl", f"{tmp_path}/a.jsonl"])
+
+
+def test_a_finished_stage_is_not_run_again(tmp_path: Path) -> None:
+    calls = []
+
+    def work(stage: object) -> StageReport:
+        calls.append(1)
+        return opened.finish({"n": 3}, ("done",))
+
+    opened = open_stage(str(tmp_path), "mix", {"seed": 1})
+    first = run_once(str(tmp_path), "mix", {"seed": 1}, work)
+    second = run_once(str(tmp_path), "mix", {"seed": 1}, work)
+    assert (len(calls), first.skipped, second.skipped) == (1, False, True)
+    assert second.figures["n"] == 3
+    assert finished_figures(str(tmp_path)) == second.figures
+
+
+def test_other_settings_on_a_stages_directory_are_refused_and_named(tmp_path: Path) -> None:
+    open_stage(str(tmp_path), "mix", {"seed": 1, "plan": {"a": 1}})
+    with pytest.raises(LedgerError, match=r"plan\.a was 1, is 2"):
+        open_stage(str(tmp_path), "mix", {"seed": 1, "plan": {"a": 2}})
+    with pytest.raises(LedgerError, match="verb was 'mix', is 'tune'"):
+        open_stage(str(tmp_path), "tune", {"seed": 1, "plan": {"a": 1}})
+
+
+def test_the_ledger_gives_back_all_records_over_many_parts_and_drivers(tmp_path: Path) -> None:
+    count = RECORDS_A_PART + 3
+    for driver in range(2):
+        ledger = open_ledger(str(tmp_path))
+        assert len(ledger.records) == driver * count
+        for number in range(count):
+            ledger.append({"id": f"{driver}-{number}", "n": number})
+    assert len(open_ledger(str(tmp_path)).records) == 2 * count
+
+
+def test_a_unit_is_recorded_once(tmp_path: Path) -> None:
+    ledger = open_ledger(str(tmp_path))
+    ledger.append({"id": "a", "n": 1})
+    with pytest.raises(LedgerError, match="recorded twice"):
+        ledger.append({"id": "a", "n": 1})
+
+
+def test_contradicting_and_unreadable_records_are_refused(tmp_path: Path) -> None:
+    open_ledger(str(tmp_path)).append({"id": "a", "n": 1})
+    part = tmp_path / "ledger" / "part-000007.jsonl"
+    write(part, json.dumps({"id": "a", "n": 2}) + "\n")
+    with pytest.raises(LedgerError, match="contradicts"):
+        open_ledger(str(tmp_path))
+    write(part, "{torn")
+    with pytest.raises(LedgerError, match="not a ledger record"):
+        open_ledger(str(tmp_path))
+
+
+def test_a_fingerprint_names_content_not_order() -> None:
+    assert fingerprint({"a": 1, "b": [1, 2]}) == fingerprint({"b": [1, 2], "a": 1})
+    assert fingerprint({"a": 1}) != fingerprint({"a": 2})
+    assert fingerprint(Outer(output="x")) == fingerprint(Outer(output="x"))
