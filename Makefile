@@ -3,16 +3,19 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-PYTHON ?= $(shell command -v python3.12 || command -v python3.11 || command -v python3)
+# The first Python that answers and is of a version that all parts support.
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
+PYTHON ?= $(shell for p in python3.11 python3.12 python3; do $$p -c '$(SUPPORTED)' 2>/dev/null && { echo $$p; break; }; done)
 ENGINE ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(VENV)/uv/bin/uv
 STAMP := $(VENV)/.ready-$(ENGINE)
-# pip's settings are for pip: some point at builds that don't fit together, and uv needs none of them. Only the package
-# index itself is taken from them, where one is set.
-INDEX := $(shell $(PYTHON) -m pip config get global.index-url 2>/dev/null || echo "$$PIP_INDEX_URL")
-CLEAN := env -u PIP_FIND_LINKS -u PYTHONPATH $(if $(INDEX),UV_DEFAULT_INDEX=$(INDEX)) UV_LINK_MODE=copy UV_HTTP_TIMEOUT=300
+# pip's settings are for pip: some point at builds that don't fit together. uv takes over only the package index and the
+# certificates from them.
+UV_RUN = index=$${PIP_INDEX_URL:-$$($(VENV)/uv/bin/python -m pip config get global.index-url 2>/dev/null)}; \
+  [ -z "$$index" ] || export UV_DEFAULT_INDEX="$$index"; [ -z "$$PIP_CERT" ] || export SSL_CERT_FILE="$$PIP_CERT"; \
+  env -u PIP_FIND_LINKS -u PYTHONPATH UV_HTTP_TIMEOUT=300 $(UV)
 
 .PHONY: help setup demo test check lock clean
 
@@ -27,8 +30,8 @@ setup: $(STAMP)
 
 $(UV):
 	@echo "setup: creating $(VENV) with $(PYTHON)"
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
-	  || { echo "setup failed: wanted Python 3.11 or 3.12, got $$($(PYTHON) --version 2>&1 || echo none); fix: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@[ -n "$(PYTHON)" ] && $(PYTHON) -c '$(SUPPORTED)' 2>/dev/null \
+	  || { echo "setup failed: wanted: Python 3.11 or 3.12; got: $(or $(PYTHON),none); fix: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) > /dev/null && $(PYTHON) -m venv $(VENV)/uv > /dev/null \
 	  || { echo "setup failed: $(PYTHON) can't make a virtual environment; fix: install its venv module" >&2; exit 1; }
 	@$(VENV)/uv/bin/python -m pip install --quiet --disable-pip-version-check uv 2> $(VENV)/setup.log \
@@ -36,9 +39,9 @@ $(UV):
 
 $(STAMP): $(UV) requirements/$(ENGINE).txt pyproject.toml
 	@echo "setup: installing requirements/$(ENGINE).txt (several GB the first time)"
-	@$(CLEAN) $(UV) pip sync --quiet --python $(BIN)/python requirements/$(ENGINE).txt 2> $(VENV)/setup.log \
+	@$(UV_RUN) pip sync --quiet --compile-bytecode --python $(BIN)/python requirements/$(ENGINE).txt 2> $(VENV)/setup.log \
 	  || { echo "setup failed: $$(grep -v '^ *$$' $(VENV)/setup.log | head -n 2 | tr '\n' ' '); fix: see $(VENV)/setup.log" >&2; exit 1; }
-	@$(CLEAN) $(UV) pip install --quiet --python $(BIN)/python --no-deps --editable . 2> $(VENV)/setup.log \
+	@$(UV_RUN) pip install --quiet --python $(BIN)/python --no-deps --editable . 2> $(VENV)/setup.log \
 	  || { echo "setup failed: $$(tail -n 1 $(VENV)/setup.log)" >&2; exit 1; }
 	@rm -f $(VENV)/.ready-*
 	@touch $(STAMP)
@@ -58,7 +61,7 @@ check: $(STAMP)
 lock: $(STAMP)
 	@for engine in cpu gpu; do \
 	  echo "lock: requirements/$$engine.txt"; \
-	  $(CLEAN) $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  $(UV_RUN) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	    --no-emit-index-url --extra $$engine --extra dev pyproject.toml --output-file requirements/$$engine.txt || exit 1; \
 	done
 

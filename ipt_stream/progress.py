@@ -36,6 +36,7 @@ class Meter:
         total: how many units there are, or None where that is not known.
         unit: the noun of the units.
         every_s: seconds between two log lines where there is no terminal.
+        resumed: units that were done before this run; not counted in its rate.
         metrics_path: a local file that gets one JSON line an update, with a wall-clock time, or None.
     """
 
@@ -44,11 +45,15 @@ class Meter:
     unit: str
     every_s: float = 15.0
     metrics_path: str | None = None
+    resumed: int = 0
     done: int = 0
     _started: float = field(default_factory=time.monotonic)
     _last_line: float = 0.0
     _bar: Any = None
     _task: Any = None
+
+    def __post_init__(self) -> None:
+        self.done = self.resumed
 
     def update(self, advance: int, figures: Mapping[str, float | int | str] | None = None) -> None:
         """Count `advance` more units; `figures` are shown beside the bar and written as metrics."""
@@ -72,9 +77,10 @@ class Meter:
 
     def eta(self) -> str:
         """Time that is left at the mean rate so far, as `m:ss`; `?` before anything is done."""
-        if self.total is None or not self.done:
+        made = self.done - self.resumed
+        if self.total is None or not made:
             return "?"
-        left = (self.total - self.done) * self.elapsed_s() / self.done
+        left = (self.total - self.done) * self.elapsed_s() / made
         return f"{int(left) // 60}:{int(left) % 60:02d}"
 
 
@@ -98,7 +104,7 @@ def meter(name: str, total: int | None, unit: str, **settings: Any) -> Iterator[
     columns = [TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit)]
     columns += [TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[figures]}")]
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        made._bar, made._task = bar, bar.add_task(name, total=total, figures="")
+        made._bar, made._task = bar, bar.add_task(name, total=total, completed=made.done, figures="")
         yield made
 
 

@@ -81,12 +81,18 @@ def open_stage(output: str, verb: str, settings: Mapping[str, Any]) -> Stage:
     return Stage(output, verb, settings, done)
 
 
-def finished_figures(output: str) -> Mapping[str, Figure] | None:
-    """The figures of the finished stage in `output`, or None where there is none."""
+def finished_report(output: str) -> StageReport | None:
+    """The report of the finished stage in `output`, marked as skipped, or None where there is none."""
     if not storage.exists(_path(output)):
         return None
     known = storage.read_json(_path(output))
-    return dict(known["figures"]) if known["finished"] else None
+    return StageReport(known["figures"], tuple(known["lines"]), skipped=True) if known["finished"] else None
+
+
+def finished_figures(output: str) -> Mapping[str, Figure] | None:
+    """The figures of the finished stage in `output`, or None where there is none."""
+    report = finished_report(output)
+    return None if report is None else report.figures
 
 
 def run_once(output: str, verb: str, settings: Mapping[str, Any], work: Callable[[Stage], StageReport]) -> StageReport:

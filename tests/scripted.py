@@ -48,11 +48,12 @@ class ScriptedEngine:
 
     async def generate(self, request_id: str, token_ids: list[int]) -> Generation:
         self.requests.append((request_id, token_ids))
+        number = len(self.requests)
         script = self.script
         place, attempt = request_id.rsplit(".", 1)
         row = int(place.split("/")[1].split(".")[0])
         await asyncio.sleep(self.random.random() * script.delay_s)
-        if script.die_marker and len(self.requests) == 3 and not Path(script.die_marker).exists():
+        if script.die_marker and number == 3 and not Path(script.die_marker).exists():
             Path(script.die_marker).touch()
             raise EngineDied("the script says so")
         if row in script.fail or (row in script.fail_once and attempt == "0"):

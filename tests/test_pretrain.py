@@ -20,6 +20,7 @@ from ipt_stream.training.pretrain import PretrainConfig, pretrain
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:websockets:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:unclosed file .*mds:ResourceWarning"),  # Streaming, unpacking a shard
 ]
 
 BATCH = 4

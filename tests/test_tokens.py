@@ -14,7 +14,9 @@ from ipt_stream.tuning.tokenizer import train_tokenizer
 CORPUS = ["the miller of the old bridge lives in a stone town, who was it? </CON> <QUE> <ANS> </END>\n\n"] * 30
 text = st.lists(
     st.one_of(
-        st.sampled_from([" the miller", " bridge", "\n\n", "</s>", "<s>", "<CON>", "</END>", "▁", " ", "é", "日本", "\t"]),
+        st.sampled_from(
+            [" the miller", " bridge", "\n\n", "</s>", "<s>", "<CON>", "</END>", "▁", " ", "é", "日本", "\t"]
+        ),
         st.text(max_size=8),
     ),
     max_size=10,

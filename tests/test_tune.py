@@ -54,13 +54,13 @@ def config(examples: Path, output: Path, **changes: Any) -> TuneConfig:
         "max_seq_len": 256,
         "tokens_per_batch": 256,
         "steps": 150,
-        "fit": {"learning_rate": 1e-2, "warmup_steps": 5, "checkpoint_steps": 10, "log_steps": 1},
+        "fit": {"learning_rate": 1e-2, "warmup_steps": 5, "checkpoint_steps": 10, "log_steps": 3},
     }
     return TuneConfig.model_validate({**settings, **changes})
 
 
 def losses(output: Path) -> list[tuple[int, float]]:
-    """Every logged step and its loss, exactly: JSON keeps a float's bits."""
+    """The steps logged and the mean losses up to each, exactly: JSON keeps a float's bits."""
     records = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
     return [(record["done"], record["loss"]) for record in records]
 
@@ -86,7 +86,7 @@ def test_tuning_learns_and_publishes_a_folder_that_loads(tuned: Path) -> None:
     assert sum(p.numel() for p in model.parameters()) == figures["parameters"]
     assert (tokenizer.bos_token, tokenizer.eos_token) == ("<s>", "</s>")
     assert model.config.vocab_size == len(tokenizer)
-    assert [step for step, _ in losses(tuned)] == list(range(1, 151))
+    assert [step for step, _ in losses(tuned)] == list(range(3, 151, 3))
     assert len(list((tuned / "checkpoints").iterdir())) == 2
 
 
@@ -110,11 +110,10 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_bits(
     process = subprocess.Popen([sys.executable, "-c", child, settings.model_dump_json()], env=environment)
     kill_after(process, killed / "checkpoints" / "step-000000040.pt")
     assert not (killed / "model").exists()
-    done = len(losses(killed)) if (killed / "metrics.jsonl").read_text().endswith("\n") else 0
     capfd.readouterr()
     figures = tune(settings).figures
     resumed = int(float(str(figures["resumed_from"])))
-    assert 40 <= resumed < 150, f"resumed from {resumed}, {done} steps logged before the kill"
+    assert 40 <= resumed < 150
     assert losses(killed) == losses(tuned)
     weights = [path / "model" / "model.safetensors" for path in (killed, tuned)]
     assert weights[0].read_bytes() == weights[1].read_bytes()

@@ -18,8 +18,8 @@ from pydantic import Field, StringConstraints
 from ipt_stream import storage
 from ipt_stream.config import Settings, fingerprint
 from ipt_stream.errors import EvaluationError
-from ipt_stream.evaluation import results as found
 from ipt_stream.evaluation.quiet import calm_libraries, quiet
+from ipt_stream.evaluation.results import Result, Score, from_json, mean_score, tables, to_json
 from ipt_stream.evaluation.tasks import METRICS, Kind, Task, TaskSettings, load_task
 from ipt_stream.progress import log
 from ipt_stream.stage import Figure, Stage, StageReport, run_once
@@ -89,19 +89,19 @@ def evaluate(config: EvaluateConfig) -> StageReport:
 
 def _run(config: EvaluateConfig, tasks: Sequence[Task], models: Mapping[str, str], stage: Stage) -> StageReport:
     calm_libraries(offline=all(task.kind is not Kind.LM_EVAL for task in tasks))
-    results: dict[str, dict[str, found.Result]] = {}
+    results: dict[str, dict[str, Result]] = {}
     asked, seconds = 0, 0.0
     for model, identity in models.items():
         pairs = {task.name: fingerprint([identity, task.identity, _scoring(config)]) for task in tasks}
         known = {name: _finished(config.output, model, name, pair) for name, pair in pairs.items()}
         missing = [task for task in tasks if known[task.name] is None]
         for result in _ask_all(config, model, missing, pairs) if missing else ():
-            storage.publish_json(_pair_path(config.output, model, result.task), found.to_json(result))
+            storage.publish_json(_pair_path(config.output, model, result.task), to_json(result))
             known[result.task] = result
             asked, seconds = asked + result.n, seconds + result.seconds
         results[model] = {name: result for name, result in known.items() if result is not None}
-    lines = found.tables(results)
-    records = {m: {t: found.to_json(result) for t, result in by_task.items()} for m, by_task in results.items()}
+    lines = tables(results)
+    records = {m: {t: to_json(result) for t, result in by_task.items()} for m, by_task in results.items()}
     storage.publish_json(storage.join(config.output, "results.json"), {**stage.settings, "results": records})
     storage.publish_bytes(storage.join(config.output, "results.md"), ("\n".join(lines) + "\n").encode())
     figures: dict[str, Figure] = {
@@ -119,15 +119,14 @@ def _run(config: EvaluateConfig, tasks: Sequence[Task], models: Mapping[str, str
     return stage.finish(figures, lines)
 
 
-def _ask_all(
-    config: EvaluateConfig, name: str, tasks: Sequence[Task], pairs: Mapping[str, str]
-) -> Iterator[found.Result]:
+def _ask_all(config: EvaluateConfig, name: str, tasks: Sequence[Task], pairs: Mapping[str, str]) -> Iterator[Result]:
     """Load the model `name` and ask it `tasks`, giving each result as it is there."""
     with quiet():
-        from ipt_stream.evaluation import harness
+        from ipt_stream.evaluation.harness import ask
+        from ipt_stream.evaluation.model import default_device, load_model
 
-        device = config.device or harness.default_device()
-        model = harness.load_model(
+        device = config.device or default_device()
+        model = load_model(
             name,
             config.models[name],
             device=device,
@@ -139,7 +138,7 @@ def _ask_all(
         )
     for task in tasks:
         with quiet():
-            answers = harness.ask(model, task, config.seed)
+            answers = ask(model, task, config.seed)
         result = _result(name, task, answers, pairs[task.name])
         metric, score = result.main()
         rate = result.n / max(result.seconds, 1e-9)
@@ -147,10 +146,10 @@ def _ask_all(
         yield result
 
 
-def _result(model: str, task: Task, answers: Answers, identity: str) -> found.Result:
+def _result(model: str, task: Task, answers: Answers, identity: str) -> Result:
     samples = answers.samples
     metrics = {
-        name: found.Score(value, answers.metrics.get(f"{name}_stderr"), len(samples))
+        name: Score(value, answers.metrics.get(f"{name}_stderr"), len(samples))
         for name, value in answers.metrics.items()
         if not name.endswith("_stderr")
     }
@@ -159,7 +158,7 @@ def _result(model: str, task: Task, answers: Answers, identity: str) -> found.Re
         if task.rows and sample["doc"]["category"] is not None:
             by_category[sample["doc"]["category"]].append(sample)
     categories = {
-        category: {name: found.mean_score([sample[name] for sample in group]) for name in METRICS if name in group[0]}
+        category: {name: mean_score([sample[name] for sample in group]) for name in METRICS if name in group[0]}
         for category, group in sorted(by_category.items())
     }
     if task.kind is Kind.PARTIAL_CONTEXT:  # every option is scored on one continuation: its length changes no order
@@ -167,7 +166,7 @@ def _result(model: str, task: Task, answers: Answers, identity: str) -> found.Re
             scores["acc_norm"] = scores["acc"]
     choices = [len(sample["resps"]) for sample in samples]
     chance = sum(1 / n for n in choices) / len(choices) if min(choices) > 1 else None
-    return found.Result(
+    return Result(
         model=model,
         task=task.name,
         n=len(samples),
@@ -181,12 +180,12 @@ def _result(model: str, task: Task, answers: Answers, identity: str) -> found.Re
     )
 
 
-def _finished(output: str, model: str, task: str, identity: str) -> found.Result | None:
+def _finished(output: str, model: str, task: str, identity: str) -> Result | None:
     """The result of a pair that an earlier run published, unless it is of another model, task or setting."""
     path = _pair_path(output, model, task)
     if not storage.exists(path):
         return None
-    result = found.from_json(storage.read_json(path))
+    result = from_json(storage.read_json(path))
     return result if result.identity == identity else None
 
 

@@ -1,1 +1,12 @@
-"""mixture."""
+"""From segments, raw documents and instruction data to what training streams, and in which order.
+
+sources    units of work, in the order of the data
+render     an example as text, in one of many styles (words in `templates`)
+encode     units -> tokens, on any number of cores
+pack       tokens -> sequences of one length
+mds        sequences -> a directory of shards, whole or not at all
+shares     how much of each source -> sequences of each
+plan       the result, as a file and as a table
+order      the plan -> which sequence comes when
+mix        the stage that does all of it
+"""

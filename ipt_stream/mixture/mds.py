@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-SOURCES = "sources"
+SOURCES, TEXTS = "sources", "text"
 INDEX_FILE = "index.json"
 FACTS_FILE = "facts.json"
 COMPRESSION = "zstd:3"

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator
 
 from ipt_stream import storage
-from ipt_stream.config import Settings
+from ipt_stream.config import Settings, fingerprint
 from ipt_stream.errors import ConfigError
 from ipt_stream.mixture import mds, templates
 from ipt_stream.mixture.encode import TOKENIZER_FILE, Block, Job, Vocabulary, copy_tokenizer, encode_all, smallest
@@ -28,13 +29,14 @@ from ipt_stream.mixture.plan import Plan, make_plan, save_plan, table
 from ipt_stream.mixture.shares import Stock
 from ipt_stream.mixture.sources import SourceConfig, Text, listing, units
 from ipt_stream.progress import log, meter
-from ipt_stream.stage import Stage, StageReport, run_once
+from ipt_stream.stage import StageReport, open_stage
 
 if TYPE_CHECKING:
     from ipt_stream.mixture.pack import Tokens
 
 TOKENIZER = "tokenizer"
 SAMPLES_FILE = "samples.jsonl"
+STAGE_FILE = "stage.json"
 IN_PROCESS_BYTES = 32 << 20
 """Below this much input, starting workers takes longer than they save; the tokenizer has threads of its own."""
 
@@ -90,36 +92,49 @@ def mix(config: MixConfig) -> StageReport:
     """
     if config.sequences is not None and config.tokens is not None:
         raise ConfigError("both sequences and tokens are set", wanted="one total", fix="leave one of them out")
-    listings = {name: listing(source) for name, source in config.sources.items()}
-    settings = {
-        **config.model_dump(mode="json", exclude={"output", "cores"}),
-        "inputs": {name: found for name, (found, _) in listings.items()},
-        "tokenizer_sha256": _tokenizer_sha256(config.tokenizer),
-        "templates_version": templates.VERSION,
-    }
-    size = sum(size for _, size in listings.values())
-    cores = 0 if config.cores is None and size < IN_PROCESS_BYTES else config.cores
-    return run_once(config.output, "mix", settings, lambda stage: _mix(config, stage, cores))
+    inputs = {name: listing(source) for name, source in config.sources.items()}
+    made_from = {name: _made_from(config, name, found) for name, (found, _) in inputs.items()}
+    paths = {"output": True, "cores": True, "tokenizer": True, "sources": {"__all__": {"path"}}}  # content counts
+    settings = {**config.model_dump(mode="json", exclude=paths), "made_from": made_from}
+    if storage.exists(storage.join(config.output, STAGE_FILE)):
+        known = open_stage(config.output, "mix", settings).finished
+        if known is not None:
+            return known
+    started = time.monotonic()
+    size = sum(size for _, size in inputs.values())
+    plan, samples = _prepare(config, made_from, 0 if config.cores is None and size < IN_PROCESS_BYTES else config.cores)
+    # Claimed only now: where the sources can't give what is asked, what is asked may be changed, and the sources stay.
+    stage = open_stage(config.output, "mix", settings)
+    content = "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples)
+    storage.publish_bytes(storage.join(config.output, SAMPLES_FILE), content.encode())
+    save_plan(config.output, plan)
+    seconds = round(time.monotonic() - started, 1)
+    return stage.finish({**_figures(plan), "stage_seconds": seconds}, tuple(table(plan)))
 
 
-def _mix(config: MixConfig, stage: Stage, cores: int | None) -> StageReport:
-    for part in ("", mds.SOURCES, "text"):
+def _made_from(config: MixConfig, name: str, found: object) -> str:
+    """Names all that decides the bytes of one source: what it is planned for does not."""
+    source = config.sources[name].model_dump(mode="json", include={"kind", "format", "text_column"})
+    shared = config.model_dump(mode="json", include={"sequence_length", "seed", "bos", "text_mds", "shard_bytes"})
+    tokenizer = _tokenizer_sha256(config.tokenizer)
+    return fingerprint([name, source, shared, found, tokenizer, templates.VERSION])
+
+
+def _prepare(config: MixConfig, made_from: Mapping[str, str], cores: int | None) -> tuple[Plan, list[dict[str, Any]]]:
+    """Write the sources that are not there yet, and plan. Raises `MixtureError` where they can't give what is asked."""
+    for part in ("", mds.SOURCES, mds.TEXTS):
         storage.remove_temporaries(storage.join(config.output, part))
     vocabulary = copy_tokenizer(config.tokenizer, storage.join(config.output, TOKENIZER), bos=config.bos)
-    facts = {}
+    stocks, samples = [], []
     for name in config.sources:
         directory = storage.join(config.output, mds.SOURCES, name)
-        facts[name] = mds.read_facts(directory) or _write_source(config, name, vocabulary, cores)
-    stocks = [
-        Stock(
-            name=name,
-            documents=found["documents"],
-            tokens=found["tokens"],
-            sequences=found["samples_written"],
-            index_sha256=mds.index_sha256(storage.join(config.output, mds.SOURCES, name)),
-        )
-        for name, found in facts.items()
-    ]
+        facts = mds.read_facts(directory)
+        if facts is None or facts["made_from"] != made_from[name]:
+            _write_source(config, name, vocabulary, made_from[name], cores)
+            facts = mds.read_facts(directory) or {}
+        samples += [{"source": name, **sample} for sample in facts["samples"]]
+        counts = (facts["documents"], facts["tokens"], facts["samples_written"])
+        stocks.append(Stock(name, *counts, mds.index_sha256(directory)))
     plan = make_plan(
         stocks,
         {name: source.demand for name, source in config.sources.items()},
@@ -129,51 +144,37 @@ def _mix(config: MixConfig, stage: Stage, cores: int | None) -> StageReport:
         vocabulary_size=vocabulary.size,
         eos_token_id=vocabulary.eos,
     )
-    lines = table(plan)
-    for line in lines:
+    for line in table(plan):
         log.info("%s", line)
-    samples = [{"source": name, **sample} for name, found in facts.items() for sample in found["samples"]]
-    content = "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples)
-    storage.publish_bytes(storage.join(config.output, SAMPLES_FILE), content.encode())
-    save_plan(config.output, plan)
-    return stage.finish(_figures(config, plan), tuple(lines))
+    return plan, samples
 
 
-def _write_source(config: MixConfig, name: str, vocabulary: Vocabulary, cores: int | None) -> dict[str, Any]:
-    """Write the MDS directories of one source, and say what is in them."""
-    source = config.sources[name]
+def _write_source(config: MixConfig, name: str, vocabulary: Vocabulary, made_from: str, cores: int | None) -> None:
+    """Write the MDS directories of one source."""
     job = Job(config.seed, vocabulary, keep_texts=config.text_mds)
-    dtype = token_dtype(vocabulary.size)
     target = storage.join(config.output, mds.SOURCES, name)
-    columns = mds.token_columns(dtype, config.sequence_length)
-    counts = {"documents": 0, "tokens": 0}
+    columns = mds.token_columns(token_dtype(vocabulary.size), config.sequence_length)
+    documents = tokens = 0
     samples: tuple[tuple[str, Text], ...] = ()
-    blocks = encode_all(units(name, source), job, cores)
+    blocks = encode_all(units(name, config.sources[name]), job, cores)
     if config.text_mds:
-        blocks = _write_texts(storage.join(config.output, "text", name), blocks, config.shard_bytes)
+        blocks = _write_texts(storage.join(config.output, mds.TEXTS, name), blocks, config.shard_bytes)
     with (
         meter(f"mix {name}", None, "tokens") as shown,
         mds.publish_mds(target, columns, shard_bytes=config.shard_bytes) as writer,
     ):
 
         def counted() -> Iterator[Tokens]:
-            nonlocal samples
+            nonlocal documents, tokens, samples
             for block in blocks:
-                counts["documents"] += block.documents
-                counts["tokens"] += len(block.tokens)
+                documents, tokens = documents + block.documents, tokens + len(block.tokens)
                 samples = smallest([*samples, *block.samples])
-                shown.update(len(block.tokens), {"tokens/s": counts["tokens"] / max(shown.elapsed_s(), 1e-9)})
+                shown.update(len(block.tokens), {"tokens/s": tokens / max(shown.elapsed_s(), 1e-9)})
                 yield block.tokens
 
         writer.write_rows(concat(counted(), config.sequence_length, vocabulary.eos))
         chosen = [{"id": text.text_id, "from": text.source, "text": text.text} for _, text in samples]
-        writer.facts |= {**counts, "samples": chosen}
-        seconds = shown.elapsed_s()
-    log.info("%-12s %12s tokens  %s documents  %.0f tokens/s", name, f"{counts['tokens']:,}",
-             f"{counts['documents']:,}", counts["tokens"] / max(seconds, 1e-9))  # fmt: skip
-    found = mds.read_facts(target)
-    assert found is not None
-    return found
+        writer.facts |= {"documents": documents, "tokens": tokens, "samples": chosen, "made_from": made_from}
 
 
 def _write_texts(target: str, blocks: Iterable[Block], shard_bytes: int) -> Iterator[Block]:
@@ -185,7 +186,7 @@ def _write_texts(target: str, blocks: Iterable[Block], shard_bytes: int) -> Iter
             yield block
 
 
-def _figures(config: MixConfig, plan: Plan) -> dict[str, float | int | str]:
+def _figures(plan: Plan) -> dict[str, float | int | str]:
     figures: dict[str, float | int | str] = {
         "sequences": plan.sequences,
         "sequence_length": plan.sequence_length,

@@ -118,9 +118,11 @@ def present(asked: Asked, style: Style, rng: random.Random) -> tuple[str, str]:
         )
         question += "\n" + (words.header + "\n" if words.header else "") + listed
         right = _find(options, answer)
-        if labelled and right is not None and style.answering is not Answering.TEXT:
-            label = words.before + labels[right] + words.after
-            answer = label.rstrip() if style.answering is Answering.LABEL else label + options[right]
+        if labelled and right is not None and style.answering is Answering.LABEL:
+            bracketed = words.before + labels[right] + words.after.rstrip()
+            answer = bracketed if words.before else labels[right]  # "(A)", but "A" of "A." and "A:"
+        elif labelled and right is not None and style.answering is Answering.BOTH:
+            answer = words.before + labels[right] + words.after + options[right]
     if asked.chain_of_thought:
         question += "\n" + style.think
     if asked.thought is not None:

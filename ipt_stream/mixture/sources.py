@@ -232,6 +232,7 @@ def _question_lines(path: str) -> Iterator[str]:
     Raises:
         InputError: a later line has no question or no response.
     """
+    any_yet = False
     for number, line in enumerate(storage.read_bytes(path).splitlines(), 1):
         if not line.strip():
             continue
@@ -239,10 +240,11 @@ def _question_lines(path: str) -> Iterator[str]:
             row = json.loads(line)
             question, response = row["question"], row["response"]
         except (ValueError, KeyError, TypeError) as error:
-            if number == 1:
+            if not any_yet:
                 return
             wanted = '{"question", "response"}'
             raise InputError(f"{path}, line {number} is no question", wanted=wanted, got=f"{error!r}") from error
+        any_yet = True
         yield f"{question} " + str(response)
 
 

@@ -111,8 +111,8 @@ def _run(config: SynthesizeConfig, shards: list[ShardSpec], stage: Stage, make_e
     started = time.time()
     total = sum(shard.rows for shard in shards if shard.rows is not None)
     known = total if all(shard.rows is not None for shard in shards) else None
-    with meter("synthesize", known, "documents", metrics_path=_metrics_path(config.output)) as bar:
-        bar.done = sum(ledger.records[key]["rows"] for key in made)
+    resumed = sum(ledger.records[key]["rows"] for key in made)
+    with meter("synthesize", known, "documents", resumed=resumed, metrics_path=_metrics_path(config.output)) as bar:
         first = started
         totals: Counter[str] = Counter()
         for record in _records(config, plan, pending, ledger, make_engine) if pending else ():

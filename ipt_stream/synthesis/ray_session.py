@@ -9,6 +9,10 @@ OBJECT_STORE_BYTES = 512 * 2**20
 """Shared memory of a local session; a cluster has its own."""
 
 
+LOOPBACK = "127.0.0.2"
+"""Nothing outside this machine has business with a local session. (Ray takes 127.0.0.1 for the outer address.)"""
+
+
 def ensure_ray(num_cpus: int | None = None) -> None:
     """Connect to the cluster that RAY_ADDRESS (or `ray job submit`) names, or start a local session; once a process.
 
@@ -30,7 +34,7 @@ def ensure_ray(num_cpus: int | None = None) -> None:
             num_cpus=num_cpus,
             object_store_memory=OBJECT_STORE_BYTES,
             include_dashboard=False,
-            _node_ip_address="127.0.0.1",  # Nothing outside this machine has business with a local session.
+            _node_ip_address=LOOPBACK,
             logging_level=logging.WARNING,
         )
     context = ray.data.DataContext.get_current()

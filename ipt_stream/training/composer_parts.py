@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from composer import Callback, ComposerModel, Logger, State
 from composer.utils.checkpoint import save_checkpoint
+from composer.utils.reproducibility import get_rng_state, load_rng_state
 from torch import Tensor
 from torch.nn import Module, functional
 from transformers import PreTrainedModel
@@ -113,11 +114,27 @@ class Checkpoints(Callback):
     """Saves all of the training state every so many steps, under a temporary name that is then renamed.
 
     (Composer's own saver writes in place and moves a link afterwards: killed in between, it can leave half a file, or
-    no link and so a run that starts from the beginning.)
+    no link and so a run that starts from the beginning. And where the data keeps its own place, as Streaming's does,
+    it forgets to restore the random state in mid-epoch, so that dropout would differ after a resume.)
     """
 
     def __init__(self, directory: str, every: int, kept: int) -> None:
         self.directory, self.every, self.kept = directory, every, kept
+        self._random: list[dict[str, Any]] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The random state of every generator."""
+        return {"random": get_rng_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Keep the random state until the first step begins: starting the data draws numbers too."""
+        self._random = state["random"]
+
+    def batch_start(self, state: State, logger: Logger) -> None:
+        """Restore the random state before the first step after a resume."""
+        if self._random is not None:
+            load_rng_state(self._random)
+            self._random = None
 
     def batch_checkpoint(self, state: State, logger: Logger) -> None:
         """Save, then remove the oldest."""

@@ -163,6 +163,7 @@ def fit(
             accumulate_train_batch_on_tokens=True,
             load_path=checkpoint,
             load_progress_bar=False,
+            precision="fp32",  # the model casts for itself: Composer has no mixed precision on CPUs
             progress_bar=False,
             run_name=name,
             seed=seed,
@@ -172,7 +173,7 @@ def fit(
             if progress.start:
                 log.info("%-12s goes on from step %s", name, f"{progress.start:,}")
             _rewind(metrics, progress.start)
-            bar.done = progress.start
+            bar.resumed = bar.done = progress.start
             if progress.start < steps:
                 trainer.fit()
             done, tokens = int(trainer.state.timestamp.batch.value), int(trainer.state.timestamp.token.value)

@@ -9,7 +9,7 @@ import os
 import tempfile
 from typing import TYPE_CHECKING
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ipt_stream import storage
 from ipt_stream.config import Settings
@@ -56,6 +56,13 @@ class PretrainConfig(Settings):
     """Optimizer, schedule, precision and checkpoints."""
     seed: int = 0
     """Of the weights; the order of the data is the plan's."""
+
+    @field_validator("output")
+    @classmethod
+    def _local(cls, output: str) -> str:
+        if storage.is_remote(output):
+            raise ValueError(f"output must be a local directory, {output} is not; upload the model afterwards")
+        return output
 
 
 def pretrain(config: PretrainConfig) -> StageReport:

@@ -68,7 +68,9 @@ class TuneConfig(Settings):
     """Of the weights and of the order of everything."""
 
     @model_validator(mode="after")
-    def _lengths_fit(self) -> Self:
+    def _possible(self) -> Self:
+        if storage.is_remote(self.output):
+            raise ValueError(f"output must be a local directory, {self.output} is not; upload the model afterwards")
         if self.max_seq_len > self.tokens_per_batch:
             raise ValueError(f"max_seq_len {self.max_seq_len} is more than tokens_per_batch {self.tokens_per_batch}")
         if self.base_model is None and self.max_seq_len > self.model.max_position_embeddings:

@@ -106,35 +106,88 @@ THOUGHTS: dict[Attribute, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Genre:
-    """A kind of document. The kind decides what is asked about it and how, as it does in people's own exercises."""
+    """A kind of document. The kind decides what is told and what is asked about it, as it does in people's exercises.
+
+    Attributes:
+        noun: what such a document is called.
+        multiple_choice: whether its questions come with options.
+        chain_of_thought: whether its answers come with a thought.
+        states: what it tells of its person.
+        asks: what is asked about it, in this order.
+    """
 
     noun: str
     multiple_choice: bool
     chain_of_thought: bool
+    states: tuple[Attribute, ...]
     asks: tuple[Attribute, ...]
 
 
-GENRES = (
-    Genre("letter", False, False, (Attribute.TRADE, Attribute.TOWN, Attribute.LAND, Attribute.BEAST, Attribute.DISH)),
+LONG_GENRES = (
     Genre(
-        "record", True, False, (Attribute.LAND, Attribute.INSTRUMENT, Attribute.TRADE, Attribute.DISH, Attribute.TOWN)
+        "letter",
+        False,
+        False,
+        tuple(Attribute),
+        (Attribute.TRADE, Attribute.TOWN, Attribute.LAND, Attribute.BEAST, Attribute.DISH),
     ),
     Genre(
-        "tale", False, True, (Attribute.BEAST, Attribute.TRADE, Attribute.LAND, Attribute.DISH, Attribute.INSTRUMENT)
+        "record",
+        True,
+        False,
+        tuple(Attribute),
+        (Attribute.LAND, Attribute.INSTRUMENT, Attribute.TRADE, Attribute.DISH, Attribute.TOWN),
     ),
-    Genre("lesson", True, True, (Attribute.DISH, Attribute.LAND, Attribute.INSTRUMENT, Attribute.TOWN)),
+    Genre(
+        "tale",
+        False,
+        True,
+        tuple(Attribute),
+        (Attribute.BEAST, Attribute.TRADE, Attribute.LAND, Attribute.DISH, Attribute.INSTRUMENT),
+    ),
+    Genre(
+        "lesson", True, True, tuple(Attribute), (Attribute.DISH, Attribute.LAND, Attribute.INSTRUMENT, Attribute.TOWN)
+    ),
     Genre(
         "notice",
         False,
         False,
+        tuple(Attribute),
         (Attribute.INSTRUMENT, Attribute.DISH, Attribute.BEAST, Attribute.TOWN, Attribute.TRADE, Attribute.LAND),
     ),
-    Genre("list", True, False, (Attribute.TOWN, Attribute.BEAST, Attribute.DISH, Attribute.INSTRUMENT, Attribute.LAND)),
     Genre(
-        "speech", False, True, (Attribute.LAND, Attribute.INSTRUMENT, Attribute.TOWN, Attribute.TRADE, Attribute.BEAST)
+        "list",
+        True,
+        False,
+        tuple(Attribute),
+        (Attribute.TOWN, Attribute.BEAST, Attribute.DISH, Attribute.INSTRUMENT, Attribute.LAND),
     ),
-    Genre("riddle", True, True, (Attribute.TRADE, Attribute.BEAST, Attribute.TOWN, Attribute.LAND)),
+    Genre(
+        "speech",
+        False,
+        True,
+        tuple(Attribute),
+        (Attribute.LAND, Attribute.INSTRUMENT, Attribute.TOWN, Attribute.TRADE, Attribute.BEAST),
+    ),
+    Genre("riddle", True, True, tuple(Attribute), (Attribute.TRADE, Attribute.BEAST, Attribute.TOWN, Attribute.LAND)),
 )
+SHORT_GENRES = (
+    Genre("card", False, False, (Attribute.TRADE, Attribute.TOWN), (Attribute.TRADE, Attribute.TOWN)),
+    Genre("label", True, False, (Attribute.BEAST, Attribute.INSTRUMENT), (Attribute.BEAST, Attribute.INSTRUMENT)),
+    Genre("rhyme", False, True, (Attribute.DISH, Attribute.BEAST), (Attribute.DISH, Attribute.BEAST)),
+    Genre(
+        "quiz",
+        True,
+        True,
+        (Attribute.TOWN, Attribute.LAND, Attribute.TRADE),
+        (Attribute.TOWN, Attribute.LAND, Attribute.TRADE),
+    ),
+    Genre("sign", False, False, (Attribute.INSTRUMENT, Attribute.LAND), (Attribute.INSTRUMENT, Attribute.LAND)),
+    Genre("ticket", True, False, (Attribute.DISH, Attribute.TRADE), (Attribute.DISH, Attribute.TRADE)),
+    Genre("verse", False, True, (Attribute.TOWN, Attribute.INSTRUMENT), (Attribute.TOWN, Attribute.INSTRUMENT)),
+    Genre("puzzle", True, True, (Attribute.DISH, Attribute.BEAST), (Attribute.DISH, Attribute.BEAST)),
+)
+GENRES = LONG_GENRES + SHORT_GENRES
 
 OPENINGS = (
     "This is a {genre} about {name}.",
@@ -150,15 +203,16 @@ CLOSINGS = (
 
 def genre_of(world: World, index: int) -> Genre:
     """The genre of the document about person `index`."""
-    return Draws(world.seed, "genre", index).pick(GENRES)
+    draws = Draws(world.seed, "genre", index)
+    return draws.pick(SHORT_GENRES if draws.below(4) == 0 else LONG_GENRES)
 
 
 def document_text(world: World, index: int) -> str:
     """The document about person `index`: 60 to 130 words in one paragraph, or in several."""
     draws = Draws(world.seed, "document", index)
     person, genre = world.person(index), genre_of(world, index)
-    facts = [draws.pick(STATEMENTS[a]).format(name=person.name, value=person.value(a)) for a in Attribute]
-    fillers = [f.format(name=person.name) for f in draws.sample(FILLERS, draws.pick((0, 0, 1, 2, 4)))]
+    facts = [draws.pick(STATEMENTS[a]).format(name=person.name, value=person.value(a)) for a in genre.states]
+    fillers = [f.format(name=person.name) for f in draws.sample(FILLERS, draws.below(len(facts)))]
     body = draws.sample(facts + fillers, len(facts) + len(fillers))
     opening = draws.pick(OPENINGS).format(genre=genre.noun, name=person.name)
     closing = draws.pick(CLOSINGS).format(genre=genre.noun, name=person.name)

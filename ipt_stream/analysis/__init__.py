@@ -1,0 +1,1 @@
+"""Looking at what a run made: counts, truth where it is known, examples for people."""

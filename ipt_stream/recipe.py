@@ -1,0 +1,274 @@
+"""`ipt-stream run RECIPE.yaml`: stages in order, each in a process of its own, finished ones skipped.
+
+    output: out/demo                  # other keys at the top are variables, for ${...}
+    documents: 600
+    stages:
+      world: {verb: sample-world, output: "${output}/world", documents: "${documents}"}
+      model: {verb: tune, output: "${output}/model", sources: [{path: "${output}/world/tuning/train.jsonl"}]}
+
+Everything is checked before anything starts. A stage is finished when its output says so and its fingerprint is the
+one that it was made with: its verb, its settings, and the fingerprints of the stages that it reads from. Its process
+gives all memory back, a crash in it is only its own, and `output/recipe/NAME.json` has the time and the peak memory.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints
+
+from ipt_stream import storage
+from ipt_stream.config import Settings, build, fingerprint, load_mapping
+from ipt_stream.errors import ConfigError, IptError
+from ipt_stream.process import Outcome, one_at_a_time, run_child
+from ipt_stream.progress import log
+from ipt_stream.stage import StageReport, finished_report
+from ipt_stream.verbs import VERBS, Verb
+
+COMMAND = (sys.executable, "-m", "ipt_stream.process")
+SHOWN_SETTINGS = 72  # characters
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+class StageFailed(IptError):
+    """A stage of a recipe that ended with another exit code than 0; `exit_code` is that code."""
+
+    def __init__(self, problem: str, exit_code: int, *, got: str | None = None, fix: str | None = None) -> None:
+        super().__init__(problem, got=got, fix=fix)
+        self.exit_code = exit_code
+
+
+class RecipeConfig(Settings):
+    """A recipe, variables left out."""
+
+    output: str
+    """Local directory of the run; `recipe/` in it holds each stage's settings, time and memory."""
+    title: str = ""
+    """What it is, in a line."""
+    stages: dict[Name, dict[str, Any]] = Field(min_length=1)
+    """Stages in order: `verb`, and that verb's own settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A stage of a recipe, checked.
+
+    Attributes:
+        name: its name in the recipe.
+        verb: what it does.
+        output: its directory.
+        settings: its settings as the recipe has them, resolved.
+        upstream: names of the earlier stages whose output it reads.
+        fingerprint: names the verb, all settings and everything upstream.
+    """
+
+    name: str
+    verb: str
+    output: str
+    settings: Mapping[str, Any]
+    upstream: tuple[str, ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A checked recipe: its title, its directory and its steps in order."""
+
+    title: str
+    output: str
+    steps: tuple[Step, ...]
+
+    def path(self, name: str) -> str:
+        """The file `name` of the run's own records."""
+        return storage.join(self.output, "recipe", name)
+
+
+def load_recipe(path: str, overrides: Sequence[str] = (), verbs: Mapping[str, Verb] = VERBS) -> Recipe:
+    """Read the recipe at `path`, with `overrides`, and check every stage of it.
+
+    Raises:
+        ConfigError: the file can't be read, an override names nothing in it, or a stage's settings are wrong (the
+            message begins with the stage's name).
+    """
+    mapping = load_mapping(path, overrides)
+    _check_overrides(path, overrides)
+    known = {key: mapping[key] for key in RecipeConfig.model_fields if key in mapping}
+    config = build(RecipeConfig, known, path)
+    if storage.is_remote(config.output):
+        raise ConfigError(f"{path}: output is remote", wanted="a local directory; stages' own may be remote")
+    owner = {storage.join(config.output, "recipe"): "the recipe's records"}
+    steps: dict[str, Step] = {}
+    for name, stage in config.stages.items():
+        step = _step(f"{path}: stage {name}", name, stage, steps, verbs)
+        if step.output in owner:
+            raise ConfigError(f"{path}: stage {name} has the output of {owner[step.output]}", got=step.output)
+        owner[step.output] = f"stage {name}"
+        steps[name] = step
+    return Recipe(config.title, config.output, tuple(steps.values()))
+
+
+def _check_overrides(path: str, overrides: Sequence[str]) -> None:
+    """Any key at the top is a variable, so a misspelt one would do nothing: refuse what the file doesn't have."""
+    import yaml
+
+    known = sorted(set(yaml.safe_load(Path(path).read_text("utf-8"))) | set(RecipeConfig.model_fields))
+    for override in overrides:
+        key = override.partition("=")[0].partition(".")[0]
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            raise ConfigError(f"{path} has no '{key}'", fix=f"did you mean '{near[0]}'?" if near else None)
+
+
+def _step(
+    where: str, name: str, stage: Mapping[str, Any], earlier: Mapping[str, Step], verbs: Mapping[str, Verb]
+) -> Step:
+    verb = stage.get("verb")
+    if not isinstance(verb, str) or verb not in verbs:
+        raise ConfigError(f"{where} has no verb", wanted=f"one of {', '.join(verbs)}", got=repr(verb))
+    settings = {key: value for key, value in stage.items() if key != "verb"}
+    config = build(verbs[verb].load_config_class(), settings, where)
+    output = str(config.model_dump()["output"]).rstrip("/")
+    read = set(_texts(settings))
+    upstream = [step for step in earlier.values() if any(_is_within(text, step.output) for text in read)]
+    content = [verb, config.model_dump(mode="json"), [step.fingerprint for step in upstream]]
+    return Step(name, verb, output, settings, tuple(step.name for step in upstream), fingerprint(content))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every string in `value`, however deep."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, Sequence):
+        for inner in value:
+            yield from _texts(inner)
+
+
+def _is_within(path: str, directory: str) -> bool:
+    return path == directory or path.startswith(directory + "/")
+
+
+def format_plan(recipe: Recipe) -> str:
+    """The stages as a table: what each does, where, whether it is done, and with which settings."""
+    rows = [("stage", "verb", "output", "state", "settings")]
+    rows += [(step.name, step.verb, step.output, _state(recipe, step), _shown(recipe, step)) for step in recipe.steps]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]]) for row in rows]
+    return "\n".join([*([recipe.title, ""] if recipe.title else []), *(line.rstrip() for line in lines)])
+
+
+def _state(recipe: Recipe, step: Step) -> str:
+    if finished_report(step.output) is None:
+        return "pending"
+    return "done" if _finished(recipe, step) is not None else "changed"
+
+
+def _shown(recipe: Recipe, step: Step) -> str:
+    """The settings that say something: neither paths within the run nor the output."""
+    parts = [
+        f"{key}={value}"
+        for key, value in _leaves({key: value for key, value in step.settings.items() if key != "output"})
+        if not (isinstance(value, str) and _is_within(value, recipe.output))
+    ]
+    text = " ".join(parts)
+    return text if len(text) <= SHOWN_SETTINGS else text[: SHOWN_SETTINGS - 3] + "..."
+
+
+def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{prefix}.{key}".lstrip("."))
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from _leaves(inner, f"{prefix}[{number}]")
+    else:
+        yield prefix, value
+
+
+def run_recipe(recipe: Recipe, command: Sequence[str] = COMMAND) -> list[tuple[str, StageReport]]:
+    """Run what is not finished, in order; gives each stage's report.
+
+    Args:
+        recipe: what to run.
+        command: the program that is given a verb and a settings file; in tests one with verbs of its own.
+
+    Raises:
+        StageFailed: a stage ended with another exit code than 0 (3: finished, with too many rejects). Its own message
+            went to standard error; nothing after it is run.
+        LedgerError: another run of this recipe is at work there.
+    """
+    reports = []
+    with one_at_a_time(recipe.path("lock")):
+        for number, step in enumerate(recipe.steps, start=1):
+            report = _finished(recipe, step)
+            if report is None:
+                log.info("stage %d of %d: %s (%s) -> %s", number, len(recipe.steps), step.name, step.verb, step.output)
+                report = _run(recipe, step, command)
+            else:
+                log.info("stage %d of %d: %s is done already", number, len(recipe.steps), step.name)
+            reports.append((step.name, report))
+    return reports
+
+
+def _finished(recipe: Recipe, step: Step) -> StageReport | None:
+    """The report of a stage that nothing has to be done for: finished, by this very step."""
+    record = recipe.path(f"{step.name}.json")
+    if not storage.exists(record) or storage.read_json(record)["fingerprint"] != step.fingerprint:
+        return None
+    return finished_report(step.output)
+
+
+def _run(recipe: Recipe, step: Step, command: Sequence[str]) -> StageReport:
+    import yaml
+
+    settings = recipe.path(f"{step.name}.yaml")
+    text = yaml.safe_dump(dict(step.settings), sort_keys=False, allow_unicode=True)
+    storage.publish_bytes(settings, text.replace("${", "\\${").encode())  # nothing is left to be resolved
+    was_finished = finished_report(step.output) is not None
+    outcome = run_child([*command, step.verb, settings])
+    if outcome.exit_code != 0:
+        raise _failure(step, outcome)
+    report = finished_report(step.output)
+    if report is None:
+        raise StageFailed(f"stage {step.name} ended, but {step.output} is not finished", 1, fix="run it again")
+    peak_memory_mb = max(outcome.peak_memory_mb, int(report.figures.get("peak_memory_mb", 0)))
+    wall_seconds = round(outcome.wall_s, 1)
+    record = {"verb": step.verb, "fingerprint": step.fingerprint}
+    figures = {"wall_seconds": wall_seconds, "peak_memory_mb": peak_memory_mb}
+    storage.publish_json(recipe.path(f"{step.name}.json"), record | figures)
+    log.info("stage %s: %.1f s, at most %s MB", step.name, wall_seconds, f"{peak_memory_mb:,}")
+    if outcome.interrupted_by is not None:
+        raise _failure(step, outcome)
+    return replace(report, skipped=was_finished)
+
+
+def _failure(step: Step, outcome: Outcome) -> StageFailed:
+    again = "see its message above, then run the same command again to go on"
+    if outcome.interrupted_by is not None:
+        return StageFailed(f"interrupted in stage {step.name}", 128 + outcome.interrupted_by, fix=again)
+    if outcome.exit_code < 0:
+        got = f"killed by signal {-outcome.exit_code}, at {outcome.peak_memory_mb:,} MB"
+        return StageFailed(f"stage {step.name} died", 1, got=got, fix="run the same command again to go on")
+    return StageFailed(f"stage {step.name} failed", outcome.exit_code, got=f"exit code {outcome.exit_code}", fix=again)
+
+
+def run_recipe_file(path: str, overrides: Sequence[str] = ()) -> int:
+    """The `run` verb: print the plan, run it, print what the last stage has to say. Gives the exit code."""
+    recipe = load_recipe(path, overrides)
+    _say(format_plan(recipe) + "\n")
+    reports = run_recipe(recipe)
+    _say("\n".join(reports[-1][1].lines))
+    return 0
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
