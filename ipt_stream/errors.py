@@ -10,6 +10,7 @@
     |-- MixtureError            1   a mixture that the sources can't fill
     |-- TrainingError           1   a model can't be built, trained, saved or resumed
     |-- EvaluationError         1   a task or a model can't be evaluated
+    |-- StageFailed             *   a stage of a recipe failed, with that stage's exit code (recipe)
     `-- RejectionLimitExceeded  3   a stage finished, with more rejects than its config allows
 
 Each message is one line: what is wrong, what was wanted, what was got and what to do about it.

@@ -239,12 +239,10 @@ def _run(recipe: Recipe, step: Step, command: Sequence[str]) -> StageReport:
     report = finished_report(step.output)
     if report is None:
         raise StageFailed(f"stage {step.name} ended, but {step.output} is not finished", 1, fix="run it again")
-    peak_memory_mb = max(outcome.peak_memory_mb, int(report.figures.get("peak_memory_mb", 0)))
-    wall_seconds = round(outcome.wall_s, 1)
     record = {"verb": step.verb, "fingerprint": step.fingerprint}
-    figures = {"wall_seconds": wall_seconds, "peak_memory_mb": peak_memory_mb}
+    figures = {"wall_seconds": round(outcome.wall_s, 1), "peak_memory_mb": outcome.peak_memory_mb}
     storage.publish_json(recipe.path(f"{step.name}.json"), record | figures)
-    log.info("stage %s: %.1f s, at most %s MB", step.name, wall_seconds, f"{peak_memory_mb:,}")
+    log.info("stage %s: %.1f s, at most %s MB", step.name, outcome.wall_s, f"{outcome.peak_memory_mb:,}")
     if outcome.interrupted_by is not None:
         raise _failure(step, outcome)
     return replace(report, skipped=was_finished)

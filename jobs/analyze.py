@@ -1,4 +1,4 @@
-"""The `analyze` verb as a Ray job: `ray job submit --working-dir . -- python jobs/analyze.py CONFIG.yaml [key=value ...]`."""
+"""`ipt-stream analyze` as a Ray job: `ray job submit --working-dir . -- python jobs/analyze.py CONFIG.yaml [key=value ...]`."""
 
 import sys
 

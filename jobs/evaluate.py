@@ -1,4 +1,4 @@
-"""The `evaluate` verb as a Ray job: `ray job submit --working-dir . -- python jobs/evaluate.py CONFIG.yaml [key=value ...]`."""
+"""`ipt-stream evaluate` as a Ray job: `ray job submit --working-dir . -- python jobs/evaluate.py CONFIG.yaml [key=value ...]`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The `mix` verb as a Ray job: `ray job submit --working-dir . -- python jobs/mix.py CONFIG.yaml [key=value ...]`."""
+"""`ipt-stream mix` as a Ray job: `ray job submit --working-dir . -- python jobs/mix.py CONFIG.yaml [key=value ...]`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The `pretrain` verb as a Ray job: `ray job submit --working-dir . -- python jobs/pretrain.py CONFIG.yaml [key=value ...]`."""
+"""`ipt-stream pretrain` as a Ray job: `ray job submit --working-dir . -- python jobs/pretrain.py CONFIG.yaml [key=value ...]`."""
 
 import sys
 

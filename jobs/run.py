@@ -1,4 +1,4 @@
-"""The `run` verb as a Ray job: `ray job submit --working-dir . -- python jobs/run.py CONFIG.yaml [key=value ...]`."""
+"""`ipt-stream run` as a Ray job: `ray job submit --working-dir . -- python jobs/run.py CONFIG.yaml [key=value ...]`."""
 
 import sys
 

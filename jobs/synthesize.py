@@ -1,4 +1,4 @@
-"""The `synthesize` verb as a Ray job: `ray job submit --working-dir . -- python jobs/synthesize.py CONFIG.yaml [key=value ...]`."""
+"""`ipt-stream synthesize` as a Ray job: `ray job submit --working-dir . -- python jobs/synthesize.py CONFIG.yaml [key=value ...]`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The `tune` verb as a Ray job: `ray job submit --working-dir . -- python jobs/tune.py CONFIG.yaml [key=value ...]`."""
+"""`ipt-stream tune` as a Ray job: `ray job submit --working-dir . -- python jobs/tune.py CONFIG.yaml [key=value ...]`."""
 
 import sys
 

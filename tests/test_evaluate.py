@@ -153,10 +153,10 @@ def test_partial_contexts_score_one_continuation_after_each(tmp_path: Path, mode
 
 
 def test_what_is_too_long_is_cut_and_counted(tmp_path: Path, model_folder: Path) -> None:
-    rows = [*QUESTIONS[:2], {"query": "the river " * 30, "choices": ["a", "the"], "gold": 0}]
-    rows.append({"query": "the", "choices": ["a", "the old stone bridge by the river " * 5], "gold": 0})
+    rows = [*QUESTIONS[:2], {"query": "the river " * 100, "choices": ["a", "the"], "gold": 0}]
+    rows.append({"query": "the", "choices": ["a", "the old stone bridge by the river " * 20], "gold": 0})
     path = lines(tmp_path / "q.jsonl", rows)
-    report = evaluate(config(tmp_path, model_folder, {"q": {"path": path}}, max_length=24))
+    report = evaluate(config(tmp_path, model_folder, {"q": {"path": path}}, max_length=64))
     assert report.figures["questions_truncated"] == pair(tmp_path, "q")["truncated"] == 2
     assert "tiny, q: 2 of 4 questions were cut from the left to fit the window" in report.lines
 

@@ -7,6 +7,7 @@ import pickle
 from pathlib import Path
 
 import pytest
+from pydantic import Field
 
 from ipt_stream import storage
 from ipt_stream.config import Settings, build, fingerprint, load_config
@@ -22,7 +23,7 @@ class Inner(Settings):
 class Outer(Settings):
     output: str
     inner: Inner = Inner()
-    named: dict[str, Inner] = {}
+    named: dict[str, Inner] = Field(default_factory=dict)
 
 
 def write(path: Path, text: str) -> Path:

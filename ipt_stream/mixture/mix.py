@@ -94,7 +94,7 @@ def mix(config: MixConfig) -> StageReport:
         raise ConfigError("both sequences and tokens are set", wanted="one total", fix="leave one of them out")
     inputs = {name: listing(source) for name, source in config.sources.items()}
     made_from = {name: _made_from(config, name, found) for name, (found, _) in inputs.items()}
-    paths = {"output": True, "cores": True, "tokenizer": True, "sources": {"__all__": {"path"}}}  # content counts
+    paths: Any = {"output": True, "cores": True, "tokenizer": True, "sources": {"__all__": {"path"}}}  # content counts
     settings = {**config.model_dump(mode="json", exclude=paths), "made_from": made_from}
     if storage.exists(storage.join(config.output, STAGE_FILE)):
         known = open_stage(config.output, "mix", settings).finished

@@ -34,7 +34,7 @@ class EngineConfig(Settings):
     max_num_batched_tokens: int = Field(16384, ge=64)
     """Tokens in one engine step; large steps keep a GPU's matrix units busy during prefill."""
     dtype: str = "auto"
-    """Type of weights and activations."""
+    """Type of weights and activations; auto: the model's own, on a CPU bfloat16 only where it has the instructions."""
     replicas: int = Field(1, ge=1)
     """Engines, each in an actor of its own."""
     gpus: float | None = Field(None, ge=0)
@@ -62,6 +62,14 @@ class Generation:
     cached_tokens: int
 
 
+def _cpu_dtype() -> str:
+    """bfloat16 where the processor has instructions for it: emulated, it is several times slower than float32."""
+    import torch
+
+    native = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return "bfloat16" if native else "float32"
+
+
 class RequestFailed(EngineError):
     """One request could not be served; the engine goes on."""
 
@@ -87,7 +95,7 @@ class VllmEngine:
 
     def __init__(self, config: EngineConfig, gpus: float, eos_token_id: int) -> None:
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         if not gpus:
             os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(config.cpu_kv_cache_gib)
         from vllm import SamplingParams
@@ -101,7 +109,7 @@ class VllmEngine:
             "max_model_len": config.max_model_len,
             "max_num_seqs": config.max_num_seqs,
             "max_num_batched_tokens": config.max_num_batched_tokens,
-            "dtype": config.dtype,
+            "dtype": config.dtype if gpus or config.dtype != "auto" else _cpu_dtype(),
             "tensor_parallel_size": max(1, int(gpus)),
             "enable_prefix_caching": True,
             "skip_tokenizer_init": True,  # Tokens in, tokens out: text is this package's business.

@@ -37,6 +37,7 @@ def ensure_ray(num_cpus: int | None = None) -> None:
             _node_ip_address=LOOPBACK,
             logging_level=logging.WARNING,
         )
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

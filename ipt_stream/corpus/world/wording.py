@@ -112,82 +112,50 @@ class Genre:
         noun: what such a document is called.
         multiple_choice: whether its questions come with options.
         chain_of_thought: whether its answers come with a thought.
-        states: what it tells of its person.
         asks: what is asked about it, in this order.
+        states: what it tells of its person.
     """
 
     noun: str
     multiple_choice: bool
     chain_of_thought: bool
-    states: tuple[Attribute, ...]
     asks: tuple[Attribute, ...]
+    states: tuple[Attribute, ...]
+
+
+def _long(noun: str, multiple_choice: bool, chain_of_thought: bool, asks: str) -> Genre:
+    """A genre that tells everything and asks for the attributes named in `asks`."""
+    return Genre(noun, multiple_choice, chain_of_thought, tuple(map(Attribute, asks.split())), tuple(Attribute))
+
+
+def _short(noun: str, multiple_choice: bool, chain_of_thought: bool, asks: str) -> Genre:
+    """A genre that tells no more than it asks for."""
+    asked = tuple(map(Attribute, asks.split()))
+    return Genre(noun, multiple_choice, chain_of_thought, asked, asked)
 
 
 LONG_GENRES = (
-    Genre(
-        "letter",
-        False,
-        False,
-        tuple(Attribute),
-        (Attribute.TRADE, Attribute.TOWN, Attribute.LAND, Attribute.BEAST, Attribute.DISH),
-    ),
-    Genre(
-        "record",
-        True,
-        False,
-        tuple(Attribute),
-        (Attribute.LAND, Attribute.INSTRUMENT, Attribute.TRADE, Attribute.DISH, Attribute.TOWN),
-    ),
-    Genre(
-        "tale",
-        False,
-        True,
-        tuple(Attribute),
-        (Attribute.BEAST, Attribute.TRADE, Attribute.LAND, Attribute.DISH, Attribute.INSTRUMENT),
-    ),
-    Genre(
-        "lesson", True, True, tuple(Attribute), (Attribute.DISH, Attribute.LAND, Attribute.INSTRUMENT, Attribute.TOWN)
-    ),
-    Genre(
-        "notice",
-        False,
-        False,
-        tuple(Attribute),
-        (Attribute.INSTRUMENT, Attribute.DISH, Attribute.BEAST, Attribute.TOWN, Attribute.TRADE, Attribute.LAND),
-    ),
-    Genre(
-        "list",
-        True,
-        False,
-        tuple(Attribute),
-        (Attribute.TOWN, Attribute.BEAST, Attribute.DISH, Attribute.INSTRUMENT, Attribute.LAND),
-    ),
-    Genre(
-        "speech",
-        False,
-        True,
-        tuple(Attribute),
-        (Attribute.LAND, Attribute.INSTRUMENT, Attribute.TOWN, Attribute.TRADE, Attribute.BEAST),
-    ),
-    Genre("riddle", True, True, tuple(Attribute), (Attribute.TRADE, Attribute.BEAST, Attribute.TOWN, Attribute.LAND)),
+    _long("letter", False, False, "trade town land beast dish"),
+    _long("record", True, False, "land instrument trade dish town"),
+    _long("tale", False, True, "beast trade land dish instrument"),
+    _long("lesson", True, True, "dish land instrument town"),
+    _long("notice", False, False, "instrument dish beast town trade land"),
+    _long("list", True, False, "town beast dish instrument land"),
+    _long("speech", False, True, "land instrument town trade beast"),
+    _long("riddle", True, True, "trade beast town land"),
 )
 SHORT_GENRES = (
-    Genre("card", False, False, (Attribute.TRADE, Attribute.TOWN), (Attribute.TRADE, Attribute.TOWN)),
-    Genre("label", True, False, (Attribute.BEAST, Attribute.INSTRUMENT), (Attribute.BEAST, Attribute.INSTRUMENT)),
-    Genre("rhyme", False, True, (Attribute.DISH, Attribute.BEAST), (Attribute.DISH, Attribute.BEAST)),
-    Genre(
-        "quiz",
-        True,
-        True,
-        (Attribute.TOWN, Attribute.LAND, Attribute.TRADE),
-        (Attribute.TOWN, Attribute.LAND, Attribute.TRADE),
-    ),
-    Genre("sign", False, False, (Attribute.INSTRUMENT, Attribute.LAND), (Attribute.INSTRUMENT, Attribute.LAND)),
-    Genre("ticket", True, False, (Attribute.DISH, Attribute.TRADE), (Attribute.DISH, Attribute.TRADE)),
-    Genre("verse", False, True, (Attribute.TOWN, Attribute.INSTRUMENT), (Attribute.TOWN, Attribute.INSTRUMENT)),
-    Genre("puzzle", True, True, (Attribute.DISH, Attribute.BEAST), (Attribute.DISH, Attribute.BEAST)),
+    _short("card", False, False, "trade town"),
+    _short("label", True, False, "beast instrument"),
+    _short("rhyme", False, True, "dish beast"),
+    _short("quiz", True, True, "town land trade"),
+    _short("sign", False, False, "instrument land"),
+    _short("ticket", True, False, "dish trade"),
+    _short("verse", False, True, "town instrument"),
+    _short("puzzle", True, True, "dish beast"),
 )
 GENRES = LONG_GENRES + SHORT_GENRES
+SHORT_SHARE = 4  # one document in so many is of a short genre
 
 OPENINGS = (
     "This is a {genre} about {name}.",
@@ -204,7 +172,7 @@ CLOSINGS = (
 def genre_of(world: World, index: int) -> Genre:
     """The genre of the document about person `index`."""
     draws = Draws(world.seed, "genre", index)
-    return draws.pick(SHORT_GENRES if draws.below(4) == 0 else LONG_GENRES)
+    return draws.pick(SHORT_GENRES if draws.below(SHORT_SHARE) == 0 else LONG_GENRES)
 
 
 def document_text(world: World, index: int) -> str:
