@@ -102,7 +102,7 @@ def run_once(output: str, verb: str, settings: Mapping[str, Any], work: Callable
 
 
 def _peak_memory_mb() -> int:
-    """The most that this process has held. Where the system tells, since it began: `ru_maxrss` counts its parent too."""
+    """The most that this process has held. `ru_maxrss` is a second choice: it counts what its parent held too."""
     try:
         with open("/proc/self/status", encoding="ascii") as file:
             lines = dict(line.split(":", 1) for line in file)

@@ -1,4 +1,7 @@
-"""`ipt-stream analyze` as a Ray job: `ray job submit --working-dir . -- python jobs/analyze.py CONFIG.yaml [key=value ...]`."""
+"""`ipt-stream analyze` as a Ray job.
+
+ray job submit --working-dir . -- python jobs/analyze.py CONFIG.yaml [dotted.key=value ...]
+"""
 
 import sys
 

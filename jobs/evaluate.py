@@ -1,4 +1,7 @@
-"""`ipt-stream evaluate` as a Ray job: `ray job submit --working-dir . -- python jobs/evaluate.py CONFIG.yaml [key=value ...]`."""
+"""`ipt-stream evaluate` as a Ray job.
+
+ray job submit --working-dir . -- python jobs/evaluate.py CONFIG.yaml [dotted.key=value ...]
+"""
 
 import sys
 

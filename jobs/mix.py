@@ -1,4 +1,7 @@
-"""`ipt-stream mix` as a Ray job: `ray job submit --working-dir . -- python jobs/mix.py CONFIG.yaml [key=value ...]`."""
+"""`ipt-stream mix` as a Ray job.
+
+ray job submit --working-dir . -- python jobs/mix.py CONFIG.yaml [dotted.key=value ...]
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""`ipt-stream pretrain` as a Ray job: `ray job submit --working-dir . -- python jobs/pretrain.py CONFIG.yaml [key=value ...]`."""
+"""`ipt-stream pretrain` as a Ray job.
+
+ray job submit --working-dir . -- python jobs/pretrain.py CONFIG.yaml [dotted.key=value ...]
+"""
 
 import sys
 

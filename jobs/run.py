@@ -1,4 +1,7 @@
-"""`ipt-stream run` as a Ray job: `ray job submit --working-dir . -- python jobs/run.py CONFIG.yaml [key=value ...]`."""
+"""`ipt-stream run` as a Ray job.
+
+ray job submit --working-dir . -- python jobs/run.py CONFIG.yaml [dotted.key=value ...]
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""`ipt-stream synthesize` as a Ray job: `ray job submit --working-dir . -- python jobs/synthesize.py CONFIG.yaml [key=value ...]`."""
+"""`ipt-stream synthesize` as a Ray job.
+
+ray job submit --working-dir . -- python jobs/synthesize.py CONFIG.yaml [dotted.key=value ...]
+"""
 
 import sys
 

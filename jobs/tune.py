@@ -1,4 +1,7 @@
-"""`ipt-stream tune` as a Ray job: `ray job submit --working-dir . -- python jobs/tune.py CONFIG.yaml [key=value ...]`."""
+"""`ipt-stream tune` as a Ray job.
+
+ray job submit --working-dir . -- python jobs/tune.py CONFIG.yaml [dotted.key=value ...]
+"""
 
 import sys
 

@@ -27,7 +27,7 @@ from ipt_stream.synthesis.results import list_segments, load_rows, load_segment
 from ipt_stream.synthesis.segment import SegmentRow
 
 DOCUMENTS = 60
-BUDGET = 768 - 48
+BUDGET = 768 - 96
 RECIPE: dict[str, Any] = {
     "title": "all stages, tiny",
     "stages": {
@@ -59,7 +59,7 @@ RECIPE: dict[str, Any] = {
             "engine": {
                 "model": "${output}/synthesizer/model",
                 "max_model_len": 768,
-                "max_new_tokens": 48,
+                "max_new_tokens": 96,
                 "max_num_seqs": 16,
                 "max_num_batched_tokens": 2048,
                 "segments_in_flight": 1,
@@ -140,7 +140,7 @@ def _kill_in_synthesis(recipe: Path, output: Path) -> dict[str, Any]:
         command = [sys.executable, "-m", "ipt_stream.cli", "run", str(recipe)]
         process = subprocess.Popen(command, stdout=log, stderr=log)
         deadline = time.monotonic() + 900
-        while not (output / "segments" / "ledger").is_dir():
+        while not list((output / "segments" / "ledger").glob("part-*")):
             text = (output.parent / "first.log").read_text()
             assert process.poll() is None, f"the recipe ended before it could be killed: {text[-4000:]}"
             assert time.monotonic() < deadline, f"no segment was recorded in time: {text[-4000:]}"
@@ -202,7 +202,7 @@ def test_the_engine_saw_the_prompts_and_answered_as_the_model_does(finished: Fin
         prompt = tokenizer(format_prompt(shots, row.text), add_special_tokens=False).input_ids
         assert row.prompt_tokens == len(prompt) <= BUDGET
         made = model.generate(
-            torch.tensor([prompt]), max_new_tokens=48, do_sample=False, eos_token_id=tokenizer.eos_token_id
+            torch.tensor([prompt]), max_new_tokens=96, do_sample=False, eos_token_id=tokenizer.eos_token_id
         )[0, len(prompt) :]
         same += tokenizer.decode(made, skip_special_tokens=True) == row.generation
         inherited += row.inherits

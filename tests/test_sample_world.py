@@ -26,8 +26,16 @@ from ipt_stream.corpus.sample_world import (
 from ipt_stream.corpus.truth import Verdict, final_answer, judge, person_index
 from ipt_stream.corpus.world import lexicon
 from ipt_stream.corpus.world.facts import POOLS, Attribute, Draws, Population, World
-from ipt_stream.corpus.world.pairs import pairs_for
-from ipt_stream.corpus.world.wording import FILLERS, GENRES, QUESTIONS, STATEMENTS, document_text, genre_of
+from ipt_stream.corpus.world.pairs import OPTIONS, look_alikes, pairs_for
+from ipt_stream.corpus.world.wording import (
+    FILLERS,
+    GENRES,
+    QUESTIONS,
+    SHORT_GENRES,
+    STATEMENTS,
+    document_text,
+    genre_of,
+)
 from ipt_stream.errors import InputError, LedgerError
 from ipt_stream.synthesis.prompt import COT_REQUEST, OPTIONS_HEADER, Pair, format_pairs
 
@@ -142,6 +150,12 @@ def _name_of(names: set[str]):  # type: ignore[no-untyped-def]
     return lambda text: next(name for name in sorted(names) if name in text)
 
 
+def test_the_short_tuning_documents_are_those_of_the_whole_that_tell_little(made: SampleWorldConfig) -> None:
+    whole, short = (lines(Path(made.output) / f"tuning/{part}.jsonl") for part in ("train", "short"))
+    nouns = {genre.noun for genre in SHORT_GENRES}
+    assert short and short == [line for line in whole if line["source"] in nouns]
+
+
 def test_evaluation_questions_have_one_true_choice_and_none_comes_twice(made: SampleWorldConfig) -> None:
     world = read_world(made.output)
     for part in ("seen", "held_out", "reading"):
@@ -186,14 +200,14 @@ def test_populations_share_nobody(position: int) -> None:
 
 
 @given(seeds, people)
-def test_a_document_names_its_person_in_every_sentence_and_states_everything(seed: int, index: int) -> None:
+def test_a_document_names_its_person_in_every_sentence_and_states_what_its_genre_says(seed: int, index: int) -> None:
     world = World(seed)
     person, text = world.person(index), document_text(world, index)
     assert all(person.name in sentence for sentence in text.rstrip(".").split(". "))
     words = text.replace(".", "").split()
     for attribute in Attribute:
         stated = [word for word in words if word in POOLS[attribute]]
-        assert stated == [person.value(attribute)]
+        assert stated == [person.value(attribute)] * (attribute in genre_of(world, index).states)
     assert person.land == world.land_of[person.town]
 
 
@@ -201,7 +215,7 @@ def test_a_document_names_its_person_in_every_sentence_and_states_everything(see
 def test_true_pairs_are_judged_right(seed: int, index: int) -> None:
     world = World(seed)
     text, pairs = document_text(world, index), pairs_for(world, index)
-    assert 4 <= len(pairs) <= 6
+    assert 2 <= len(pairs) <= 6
     assert len({pair.instruction for pair in pairs}) == len(pairs)
     for pair in pairs:
         assert judge(world, document_url(index), text, pair) is Verdict.RIGHT
@@ -233,11 +247,34 @@ def test_another_value_another_person_or_an_answer_out_of_the_options_is_wrong(
 def test_only_the_final_answer_of_a_chain_of_thought_counts(seed: int, index: int) -> None:
     world = World(seed)
     person, text = world.person(index), document_text(world, index)
-    question = QUESTIONS[Attribute.TRADE][0].format(name=person.name) + COT_REQUEST
+    asked, other = genre_of(world, index).asks[:2]
+    true, false = person.value(asked), person.value(other)
+    question = QUESTIONS[asked][0].format(name=person.name) + COT_REQUEST
     thought = "Nobody knows.\nTherefore, the answer is "
-    assert judge(world, document_id(index), text, Pair(question, thought + person.trade)) is Verdict.RIGHT
-    assert judge(world, document_id(index), text, Pair(question, thought + person.town)) is Verdict.WRONG
-    assert judge(world, document_id(index), text, Pair(question, person.trade + "\nTherefore, x")) is Verdict.WRONG
+    assert judge(world, document_id(index), text, Pair(question, thought + true)) is Verdict.RIGHT
+    assert judge(world, document_id(index), text, Pair(question, thought + false)) is Verdict.WRONG
+    assert judge(world, document_id(index), text, Pair(question, true + "\nTherefore, x")) is Verdict.WRONG
+
+
+def test_a_question_whose_options_come_twice_is_wrong() -> None:
+    world = World(0)
+    index = next(i for i in range(100) if genre_of(world, i).noun == "list")
+    pair, text = pairs_for(world, index)[0], document_text(world, index)
+    answer = final_answer(pair)
+    wrong = next(o for o in look_alikes(genre_of(world, index).asks[0], answer) if o != answer)
+    doubled = dataclasses.replace(pair, instruction=pair.instruction.replace(f"- {wrong}", f"- {answer}"))
+    assert judge(world, document_id(index), text, pair) is Verdict.RIGHT
+    assert judge(world, document_id(index), text, doubled) is Verdict.WRONG
+
+
+def test_options_are_groups_in_which_every_place_holds_the_answer_equally_often() -> None:
+    for attribute, pool in POOLS.items():
+        assert len(pool) % OPTIONS == 0
+        places = Counter(look_alikes(attribute, value).index(value) for value in pool)
+        assert set(places.values()) == {len(pool) // OPTIONS}
+        assert all(
+            look_alikes(attribute, v) == look_alikes(attribute, w) for v in pool for w in look_alikes(attribute, v)
+        )
 
 
 @pytest.mark.parametrize(
@@ -270,7 +307,7 @@ def test_all_four_formats_and_all_questions_occur() -> None:
     for wordings in QUESTIONS.values():
         assert all(wording.partition("{name}")[0] in text for wording in wordings)
     mean = sum(len(pairs_for(world, i)) for i in indices) / len(indices)
-    assert 4.5 < mean < 5.5
+    assert 4 < mean < 5
 
 
 def test_no_word_stands_for_two_things() -> None:

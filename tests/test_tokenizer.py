@@ -20,7 +20,7 @@ from ipt_stream.tuning.tokenizer import train_tokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-VOCABULARY = 1_280
+VOCABULARY = 1_344
 
 
 def shots(count: int) -> list[str]:

@@ -3,6 +3,7 @@
     DIR/shards/web-00000.parquet ...        RefinedWeb's columns: content, url, timestamp, dump, segment, image_urls
     DIR/shards/notes-00000.jsonl.zst ...    The Pile's layout: text, meta (meta.id)
     DIR/tuning/train.jsonl, validation.jsonl    {source, context, pairs: [{instruction, response}]}
+    DIR/tuning/short.jsonl                  those of train.jsonl with few facts and pairs, to begin with
     DIR/evaluation/seen.jsonl               {query, choices, gold, category}: about people whom the shards tell of
     DIR/evaluation/held_out.jsonl           the same about people of whom nothing is told
     DIR/evaluation/reading.jsonl            those, each with its document before the question
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pydantic import Field
@@ -26,13 +27,12 @@ from ipt_stream import storage
 from ipt_stream.config import Settings
 from ipt_stream.corpus.world.facts import POOLS, Attribute, Draws, Population, World
 from ipt_stream.corpus.world.pairs import options_for, pairs_for
-from ipt_stream.corpus.world.wording import document_text, genre_of, question_text
+from ipt_stream.corpus.world.wording import GENRES, SHORT_GENRES, Genre, document_text, genre_of, question_text
 from ipt_stream.errors import InputError
 from ipt_stream.progress import meter
 from ipt_stream.stage import Stage, StageReport, run_once
 
 EPOCH_S = 1_577_836_800  # 2020-01-01: the first document's date; each is a minute after the one before
-OPTIONS = 4  # of an evaluation question
 
 
 class SampleWorldConfig(Settings):
@@ -96,6 +96,7 @@ def _write(config: SampleWorldConfig, stage: Stage) -> StageReport:
             bar.update(len(positions))
     lines: dict[str, Iterable[dict[str, Any]]] = {
         "tuning/train.jsonl": _tuning(world, range(config.tuning_documents)),
+        "tuning/short.jsonl": _tuning(world, range(config.tuning_documents), only=SHORT_GENRES),
         "tuning/validation.jsonl": _tuning(world, validation),
         "evaluation/seen.jsonl": _questions(world, config, Population.CORPUS),
         "evaluation/held_out.jsonl": _questions(world, config, Population.HELD_OUT),
@@ -154,10 +155,12 @@ def _notes_shard(world: World, positions: range, _: int) -> bytes:
     return zstandard.ZstdCompressor(level=3).compress(_json_lines(records))
 
 
-def _tuning(world: World, positions: range) -> Iterator[dict[str, Any]]:
-    """Contexts and their pairs; the source is the genre, whose pairs all follow one pattern."""
+def _tuning(world: World, positions: range, only: Sequence[Genre] = GENRES) -> Iterator[dict[str, Any]]:
+    """Contexts of the genres `only`, with their pairs; the source is the genre, whose pairs all follow one pattern."""
     for position in positions:
         index = Population.TUNING.index(position)
+        if genre_of(world, index) not in only:
+            continue
         pairs = [{"instruction": pair.instruction, "response": pair.response} for pair in pairs_for(world, index)]
         yield {"source": genre_of(world, index).noun, "context": document_text(world, index), "pairs": pairs}
 
@@ -174,7 +177,7 @@ def _questions(
         draws = Draws(world.seed, "evaluation", index, attribute.value)
         person = world.person(index)
         question = f"Question: {question_text(attribute, person, draws)}\nAnswer:"
-        choices = options_for(attribute, person.value(attribute), draws, OPTIONS)
+        choices = options_for(attribute, person.value(attribute), draws)
         yield {
             "query": f"{document_text(world, index)}\n\n{question}" if reading else question,
             "choices": choices,

@@ -45,8 +45,8 @@ def judge(world: World, source_id: str, text: str, pair: Pair) -> Verdict:
     """Judge one synthesized pair.
 
     RIGHT: the question asks for an attribute of the document's person, and the (final) answer is its true value, is
-    stated in `text` and, for multiple choice, is among the options. WRONG: a question of the world's with any other
-    answer, or about anybody else. UNANSWERABLE: the instruction is none of the world's.
+    stated in `text` and, for multiple choice, is among the options, none of which comes twice. WRONG: a question of
+    the world's with any other answer, or about anybody else. UNANSWERABLE: the instruction is none of the world's.
 
     Args:
         world: the world that the document comes from.
@@ -67,7 +67,7 @@ def judge(world: World, source_id: str, text: str, pair: Pair) -> Verdict:
     right = (
         name == person.name
         and answer == person.value(attribute)
-        and (not options or answer in options)
+        and (not options or (answer in options and len(set(options)) == len(options)))
         and re.search(rf"\b{re.escape(answer)}\b", text) is not None
     )
     return Verdict.RIGHT if right else Verdict.WRONG

@@ -21,13 +21,14 @@ def ensure_ray(num_cpus: int | None = None) -> None:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")  # A busy machine needs more than the default 30 s.
     import ray
 
     if ray.is_initialized():
         return
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=True, logging_level=logging.WARNING)
+        ray.init(log_to_driver=True, logging_level=logging.ERROR)
     else:
         # Ray refuses an object store below 75 MB, and one is plenty here: blocks hold one segment each.
         ray.init(
@@ -35,9 +36,9 @@ def ensure_ray(num_cpus: int | None = None) -> None:
             object_store_memory=OBJECT_STORE_BYTES,
             include_dashboard=False,
             _node_ip_address=LOOPBACK,
-            logging_level=logging.WARNING,
+            logging_level=logging.ERROR,
         )
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

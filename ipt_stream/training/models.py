@@ -39,6 +39,11 @@ class ModelConfig(Settings):
     """Whether the output layer shares the input embedding."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout of the attention weights while training; the architecture has no other."""
+    initializer_range: float = Field(default=0.02, gt=0)
+    """Standard deviation of the new weights."""
+    residual_scale: float = Field(default=1.0, gt=0)
+    """What the new weights of the layers that write into the residual stream are multiplied by. Models of little width
+    learn to look things up sooner from larger weights (0.08) and small first steps into the stream (0.15)."""
 
     @model_validator(mode="after")
     def _heads_fit(self) -> Self:
@@ -67,6 +72,7 @@ def build_model(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: i
         max_position_embeddings=config.max_position_embeddings,
         tie_word_embeddings=config.tie_word_embeddings,
         attention_dropout=config.dropout,
+        initializer_range=config.initializer_range,
         sliding_window=None,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -74,7 +80,12 @@ def build_model(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: i
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return MistralForCausalLM(architecture)  # type: ignore[no-untyped-call]
+        model = MistralForCausalLM(architecture)  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.endswith(("o_proj.weight", "down_proj.weight")):
+                weight.mul_(config.residual_scale)
+    return model
 
 
 def load_model(path: str, revision: str | None = None) -> PreTrainedModel:

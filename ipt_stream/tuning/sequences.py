@@ -43,6 +43,8 @@ class Phase(Settings):
     """Shots a sequence: exactly so many, or uniformly from [least, most]; most null: as many as fit in the length."""
     share: float = Field(default=1.0, gt=0)
     """Share of the training steps, relative to the other phases' shares."""
+    sources: tuple[str, ...] | None = None
+    """Only the shots of these sources, such as those with short texts to begin with; null: all."""
 
     @field_validator("shots")
     @classmethod
@@ -237,14 +239,24 @@ def plan_batches(
 def _passes(
     shots: Sequence[EncodedShot], phase: Phase, max_seq_len: int, tokens_per_batch: int, seed: tuple[int, int]
 ) -> Iterator[list[list[FewShot]]]:
-    """Endless passes over all shots, each as batches; each pass has seeds of its own."""
+    """Endless passes over the phase's shots, each as batches; each pass has seeds of its own.
+
+    Raises:
+        TrainingError: no shot is of the phase's sources.
+    """
     import numpy as np
 
     least, most = phase.bounds
+    chosen = [index for index, shot in enumerate(shots) if phase.sources is None or shot.source in phase.sources]
+    if not chosen:
+        known = ", ".join(sorted({shot.source for shot in shots}))
+        raise TrainingError("a phase has no data", wanted=f"sources among {known}", got=", ".join(phase.sources or ()))
+    subset = [shots[index] for index in chosen]
     number = 0
     while True:
         first, second = np.random.SeedSequence((*seed, number)).generate_state(2).tolist()
-        sequences = form_sequences(shots, least, most, max_seq_len, first)
+        formed = form_sequences(subset, least, most, max_seq_len, first)
+        sequences = [tuple(chosen[index] for index in sequence) for sequence in formed]
         lengths = [sum(len(shots[i].tokens) for i in sequence) for sequence in sequences]
         yield form_batches(sequences, lengths, tokens_per_batch, second)
         number += 1

@@ -1,6 +1,6 @@
 """The closed vocabulary of the sample world: words that no language has, made of a few syllables a kind.
 
-Every word of a kind is one of its beginnings and one of its endings, so that a byte-level BPE of some 1,200 words has
+Every word of a kind is one of its beginnings and one of its endings, so that a byte-level BPE of some 1,300 words has
 room for each word as one token, with few tokens spent on parts of words: a model that starts from nothing learns to
 look up and copy single tokens within two minutes, and runs of tokens not at all.
 """

@@ -1,8 +1,11 @@
 """How the sample world is written about: genres, sentences, fillers and questions, and the document about a person.
 
-A document opens by naming its genre and its person, states all six attributes in random order, each in one of several
-wordings and each naming the person, with fillers between, and closes by naming genre and person again. Every sentence
-names its person so that, when several documents stand in one prompt, whose value a value is can be read beside it.
+A document opens by naming its genre and its person, states what its genre tells (all six attributes, or two or three)
+in random order, each in one of several wordings and each naming the person, with fillers between, and closes by naming
+genre and person again. Every sentence names its person so that, when several documents stand in one prompt, whose value
+a value is can be read beside it: a small model then learns few-shot prompts at once, where it otherwise learns them
+hardly at all. The short genres are where it learns to look a value up: it finds one among 30 words long before it finds
+one among 100.
 """
 
 from __future__ import annotations
@@ -176,7 +179,7 @@ def genre_of(world: World, index: int) -> Genre:
 
 
 def document_text(world: World, index: int) -> str:
-    """The document about person `index`: 60 to 130 words in one paragraph, or in several."""
+    """The document about person `index`, a paragraph of some 25 to 130 tokens."""
     draws = Draws(world.seed, "document", index)
     person, genre = world.person(index), genre_of(world, index)
     facts = [draws.pick(STATEMENTS[a]).format(name=person.name, value=person.value(a)) for a in genre.states]
