@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from ipt_stream.config import build, load_mapping
+from ipt_stream.config import build, load_mapping, merge
 from ipt_stream.errors import IptError
 from ipt_stream.progress import log, set_up_logging
 from ipt_stream.stage import StageReport
@@ -20,7 +20,14 @@ from ipt_stream.verbs import VERBS
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; gives the exit code."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    # argparse gives up on positional arguments that follow an option; settings may stand anywhere.
+    options, rest = parser.parse_known_args(arguments)
+    unknown = [word for word in rest if word.startswith("-") or "=" not in word or not hasattr(options, "overrides")]
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if rest:
+        options.overrides = [*options.overrides, *rest]
     set_up_logging()
     try:
         return _run(options)
@@ -52,7 +59,8 @@ def _run(options: argparse.Namespace) -> int:
     overrides = list(options.overrides)
     if options.verb == "sample-world":
         mapping = {"output": options.directory, "seed": options.seed, "documents": options.documents}
-        config = build(verb.load_config_class(), {k: v for k, v in mapping.items() if v is not None}, "sample-world")
+        given = {key: value for key, value in mapping.items() if value is not None}
+        config = build(verb.load_config_class(), merge(given, overrides, "sample-world"), "sample-world")
     else:
         config = build(verb.load_config_class(), load_mapping(options.config, overrides), options.config)
     _print_report(options.verb, verb.load_function()(config))
@@ -82,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
             made.add_argument("directory", metavar="DIR", help="where to write it")
             made.add_argument("--seed", type=int, help="the world's seed (default 0)")
             made.add_argument("--documents", type=int, help="documents in the shards")
-            made.set_defaults(overrides=[])
+            made.add_argument("overrides", metavar="key=value", nargs="*", help="other settings (shard_documents=N)")
             continue
         _add_config(made)
     _add_config(_add(verbs, "run", "run a recipe of stages", "ipt-stream run jobs/configs/demo.yaml"))

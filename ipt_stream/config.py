@@ -39,28 +39,38 @@ def load_config(kind: type[S], path: str | Path, overrides: Sequence[str] = ()) 
 
 def load_mapping(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The resolved YAML mapping of `path` with `overrides` applied. Raises `ConfigError` as `load_config` does."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
     file = Path(path)
     if not file.is_file():
         raise ConfigError(
             f"no configuration file {path}", wanted="a YAML file", got="nothing there", fix="check the path"
         )
+    return merge(file, overrides, str(path))
+
+
+def merge(base: Path | dict[str, Any], overrides: Sequence[str], where: str) -> dict[str, Any]:
+    """A YAML file or a mapping with `overrides` applied and interpolations resolved; `where` names it in errors.
+
+    Raises:
+        ConfigError: the YAML can't be read, or an override has no `=`.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
     for override in overrides:
         key, equals, _ = override.partition("=")
         if not equals or not key:
             raise ConfigError("an override can't be read", wanted="dotted.key=value", got=repr(override))
     try:
-        config = OmegaConf.create(file.read_text("utf-8"))
+        config = OmegaConf.create(base.read_text("utf-8") if isinstance(base, Path) else base)
         if not OmegaConf.is_dict(config):
-            raise ConfigError(f"{path} is not a configuration", wanted="a YAML mapping", got=type(config).__name__)
+            raise ConfigError(f"{where} is not a configuration", wanted="a YAML mapping", got=type(config).__name__)
         merged = OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))
         mapping = OmegaConf.to_container(merged, resolve=True)
     except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} can't be read", got=str(error), fix="mend the YAML there") from error
-    assert isinstance(mapping, dict)
+        raise ConfigError(f"{where} can't be read", got=str(error), fix="mend the YAML there") from error
+    if not isinstance(mapping, dict):
+        raise ConfigError(f"{where} is not a configuration", wanted="a YAML mapping", got=type(mapping).__name__)
     return {str(key): value for key, value in mapping.items()}
 
 

@@ -42,7 +42,7 @@ class Verb:
 
 VERBS: dict[str, Verb] = {
     "tune": Verb(
-        "ipt_stream.tuning.tune",
+        "ipt_stream.training.tune",
         "TuneConfig",
         "tune",
         "tune an instruction synthesizer on contexts with question-answer pairs",

@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 
 from ipt_stream import storage
+from ipt_stream.corpus.pair import COT_ANSWER, COT_REQUEST, Pair
 from ipt_stream.corpus.readers import InputConfig, resolve_shards
 from ipt_stream.ledger import open_ledger
 from ipt_stream.synthesis import segment
 from ipt_stream.synthesis.plan import RunPlan, save_plan, segment_id, segment_path
-from ipt_stream.synthesis.prompt import COT_ANSWER, COT_REQUEST, Pair
 from ipt_stream.synthesis.segment import SegmentRow, Status
 
 WORDS = "river stone lantern copper meadow winter harbour violin ember cedar falcon garden".split()  # noqa: SIM905

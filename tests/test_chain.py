@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ipt_stream.corpus.pair import Pair
 from ipt_stream.synthesis.chain import Inherited, chains, place
-from ipt_stream.synthesis.prompt import Pair
 
 A_PAIR = (Pair("q", "a"),)
 

@@ -5,18 +5,16 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ipt_stream.corpus.pair import Pair, instruction_text, response_text
 from ipt_stream.synthesis.parse import Dropped, parse
 from ipt_stream.synthesis.prompt import (
     MARKERS,
-    Pair,
     Shot,
     format_context,
     format_pairs,
     format_prompt,
     format_shot,
-    instruction_text,
     neutralize,
-    response_text,
 )
 
 plain = st.text(min_size=1).map(str.strip).filter(lambda text: text and not any(marker in text for marker in MARKERS))

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ipt_stream.corpus.pair import Pair, instruction_text, response_text
 from ipt_stream.mixture import templates
 from ipt_stream.mixture.render import Style, draw_style, present, render, render_shot, take_apart
 from ipt_stream.mixture.templates import Answering, Layout, OptionWords, PairWords
-from ipt_stream.synthesis.prompt import Pair, Shot, instruction_text, response_text
+from ipt_stream.synthesis.prompt import Shot
 from ipt_stream.synthesis.results import Example
 
 ODD = ["{}", "{question}", "%s", "\\1", "$x", '"', "'", "{", "}", "<QUE>", "\n\n", "\t", "Options:", "- a", "Ω", "(A)"]

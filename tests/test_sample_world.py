@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipt_stream import storage
+from ipt_stream.corpus.pair import COT_REQUEST, OPTIONS_HEADER, Pair
 from ipt_stream.corpus.sample_world import (
     SampleWorldConfig,
     document_id,
@@ -37,7 +38,7 @@ from ipt_stream.corpus.world.wording import (
     genre_of,
 )
 from ipt_stream.errors import InputError, LedgerError
-from ipt_stream.synthesis.prompt import COT_REQUEST, OPTIONS_HEADER, Pair, format_pairs
+from ipt_stream.synthesis.prompt import format_pairs
 
 people = st.integers(0, 10**7)
 seeds = st.integers(0, 2**32)

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ipt_stream.corpus.pair import Pair
 from ipt_stream.errors import EngineError
-from ipt_stream.synthesis.prompt import Pair, Shot, format_prompt, neutralize
+from ipt_stream.synthesis.prompt import Shot, format_prompt, neutralize
 from ipt_stream.synthesis.tokens import PromptTokenizer, wrap_tokenizer
 from ipt_stream.tuning.tokenizer import train_tokenizer
 

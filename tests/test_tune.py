@@ -18,7 +18,7 @@ from ipt_stream.errors import ConfigError, LedgerError, TrainingError
 from ipt_stream.stage import finished_figures
 from ipt_stream.training.fit import FitSettings, Schedule, learning_rate_share
 from ipt_stream.training.models import ModelConfig
-from ipt_stream.tuning.tune import TuneConfig, tune
+from ipt_stream.training.tune import TuneConfig, tune
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:websockets:DeprecationWarning"),
@@ -105,7 +105,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_bits(
 
     killed = tmp_path / "killed"
     settings = config(examples, killed)
-    child = "import sys; from ipt_stream.tuning.tune import *; tune(TuneConfig.model_validate_json(sys.argv[1]))"
+    child = "import sys; from ipt_stream.training.tune import *; tune(TuneConfig.model_validate_json(sys.argv[1]))"
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     process = subprocess.Popen([sys.executable, "-c", child, settings.model_dump_json()], env=environment)
     kill_after(process, killed / "checkpoints" / "step-000000040.pt")
@@ -186,6 +186,6 @@ def test_an_architecture_that_the_engine_can_t_run_is_refused(wrong: dict[str, i
 
 
 def test_configurations_import_nothing_heavy() -> None:
-    code = "import sys, ipt_stream.tuning.tune, ipt_stream.training.pretrain; print(sorted({'torch', 'numpy', "
+    code = "import sys, ipt_stream.training.tune, ipt_stream.training.pretrain; print(sorted({'torch', 'numpy', "
     code += "'transformers', 'composer', 'streaming'} & set(sys.modules)))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

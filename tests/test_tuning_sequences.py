@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ipt_stream.corpus.pair import Pair
 from ipt_stream.errors import InputError, TrainingError
-from ipt_stream.synthesis.prompt import Pair, format_context, format_pairs, format_shot
+from ipt_stream.synthesis.prompt import format_context, format_pairs, format_shot
 from ipt_stream.tuning.pairs import SourceFormat, TuningExample, TuningSource, read_examples, read_source
 from ipt_stream.tuning.sequences import (
     EncodedShot,

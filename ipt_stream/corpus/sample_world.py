@@ -11,7 +11,7 @@
 
 Shards, tuning data and held-out questions are about different people. A `url` and a `meta.id` end in the person's
 number, from which `corpus.truth` computes what is true. Memory is that of one shard and of the tuning data, whatever
-the number of documents (about 4,000 documents a second and core).
+the number of documents (about 10,000 documents a second and core).
 """
 
 from __future__ import annotations

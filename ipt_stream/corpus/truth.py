@@ -10,10 +10,10 @@ import re
 from enum import Enum
 from functools import cache
 
+from ipt_stream.corpus.pair import COT_ANSWER, COT_REQUEST, OPTIONS_HEADER, Pair
 from ipt_stream.corpus.world.facts import Attribute, World
 from ipt_stream.corpus.world.wording import QUESTIONS
 from ipt_stream.errors import InputError
-from ipt_stream.synthesis.prompt import COT_ANSWER, COT_REQUEST, OPTIONS_HEADER, Pair
 
 _NUMBER = re.compile(r"(\d+)$")
 _SLOT = "{name}"

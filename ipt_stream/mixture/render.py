@@ -17,9 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from ipt_stream.corpus.pair import COT_ANSWER, COT_REQUEST, OPTIONS_HEADER, Pair
 from ipt_stream.mixture import templates
 from ipt_stream.mixture.templates import Answering, Layout, OptionWords, PairWords
-from ipt_stream.synthesis.prompt import COT_ANSWER, COT_REQUEST, OPTIONS_HEADER, Pair, Shot
+from ipt_stream.synthesis.prompt import Shot
 from ipt_stream.synthesis.results import Example
 
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ipt_stream.synthesis.prompt import Pair
+from ipt_stream.corpus.pair import Pair
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ipt_stream.synthesis.prompt import EOS, INSTRUCTION_OPEN, PAIR_CLOSE, RESPONSE_OPEN, Pair
+from ipt_stream.corpus.pair import Pair
+from ipt_stream.synthesis.prompt import EOS, INSTRUCTION_OPEN, PAIR_CLOSE, RESPONSE_OPEN
 
 
 class Dropped(StrEnum):

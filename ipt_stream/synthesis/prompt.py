@@ -17,22 +17,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ipt_stream.corpus.pair import Pair
+
 BOS, EOS = "<s>", "</s>"
 CONTEXT_OPEN, CONTEXT_CLOSE = "<CON>", "</CON>"
 INSTRUCTION_OPEN, RESPONSE_OPEN, PAIR_CLOSE = "<QUE>", "<ANS>", "</END>"
 MARKERS = (CONTEXT_OPEN, CONTEXT_CLOSE, INSTRUCTION_OPEN, RESPONSE_OPEN, PAIR_CLOSE, BOS, EOS)
-
-OPTIONS_HEADER = "\nOptions:"
-COT_REQUEST = "\nLet's think step by step."
-COT_ANSWER = "\nTherefore, the answer is "
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """An instruction (with its options, where it is multiple choice) and the response to it."""
-
-    instruction: str
-    response: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +43,6 @@ def neutralize(text: str, markers: Sequence[str] = MARKERS) -> str:
         if marker in text:
             text = text.replace(marker, marker[0] + " " + marker[1:])
     return text
-
-
-def instruction_text(question: str, options: Sequence[str] = (), chain_of_thought: bool = False) -> str:
-    """The instruction of any of the four formats (table 7): options first, then the request to think."""
-    listed = OPTIONS_HEADER + "".join(f"\n- {option}" for option in options) if options else ""
-    return question + listed + (COT_REQUEST if chain_of_thought else "")
-
-
-def response_text(answer: str, thought: str | None = None) -> str:
-    """The response: the answer alone, or the thought and then the answer (table 7)."""
-    return answer if thought is None else f"{thought}{COT_ANSWER}{answer}"
 
 
 def format_context(text: str) -> str:

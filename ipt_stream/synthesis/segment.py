@@ -12,8 +12,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from ipt_stream import storage
+from ipt_stream.corpus.pair import Pair
 from ipt_stream.errors import InputError
-from ipt_stream.synthesis.prompt import Pair
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ipt_stream.corpus.pair import Pair
 from ipt_stream.errors import EngineError
-from ipt_stream.synthesis.prompt import BOS, EOS, MARKERS, Pair, Shot, format_context, format_shot, neutralize
+from ipt_stream.synthesis.prompt import BOS, EOS, MARKERS, Shot, format_context, format_shot, neutralize
 
 
 @dataclass(frozen=True, slots=True)

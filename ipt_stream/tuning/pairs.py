@@ -26,8 +26,8 @@ from typing import Any, NamedTuple
 from ipt_stream import storage
 from ipt_stream.config import Settings
 from ipt_stream.corpus.cut import cut
+from ipt_stream.corpus.pair import Pair, instruction_text, response_text
 from ipt_stream.errors import InputError
-from ipt_stream.synthesis.prompt import Pair, instruction_text, response_text
 
 MAX_CONTEXTS = 10_000
 

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING
 from pydantic import Field, field_validator
 
 from ipt_stream.config import Settings
+from ipt_stream.corpus.pair import Pair
 from ipt_stream.errors import TrainingError
-from ipt_stream.synthesis.prompt import Pair, Shot, format_context, format_shot, neutralize
+from ipt_stream.synthesis.prompt import Shot, format_context, format_shot, neutralize
 from ipt_stream.tuning.pairs import TuningExample
 
 if TYPE_CHECKING:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ipt_stream.corpus.pair import Pair, instruction_text, response_text
 from ipt_stream.corpus.world.facts import POOLS, Attribute, Draws, World
 from ipt_stream.corpus.world.wording import genre_of, question_text, thought_text
-from ipt_stream.synthesis.prompt import Pair, instruction_text, response_text
 
 OPTIONS = 4  # divides the size of every pool of values
 
