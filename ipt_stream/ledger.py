@@ -1,14 +1,16 @@
 """The ledger of a run: which units of work are finished, with their counts and content hashes.
 
-Records are JSON objects with an `id`. They lie in numbered parts, `ledger/part-000000.jsonl`, each published whole, so
-that a part is never torn whatever is killed when, on a local disk as on an object store. A driver writes parts of its
-own after those it found; one record costs one publication of the part that it falls in.
+Records are JSON objects with an `id`, in parts `ledger/part-{owner}-000000.jsonl`, each published whole, so that a part
+is never torn whatever is killed when, on a local disk as on an object store. Every writer has parts of its own: writers
+on many machines never meet. One record costs one publication of the part that it falls in.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import threading
+import uuid
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,64 +18,69 @@ from ipt_stream import storage
 from ipt_stream.errors import LedgerError
 
 RECORDS_A_PART = 256
-"""Bounds what one more record rewrites: 256 records of about 500 bytes."""
+"""Bounds what one more record rewrites: 256 records of about 700 bytes."""
 
 Record = Mapping[str, Any]
 
 
 @dataclass(slots=True)
-class Ledger:
-    """The records of one run directory; one process at a time writes them."""
+class LedgerWriter:
+    """Adds records to the ledger of one run directory. Threads may share one; processes each have their own."""
 
     root: str
-    records: dict[str, Record] = field(default_factory=dict)
+    owner: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     _part: int = 0
     _lines: list[str] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def append(self, record: Record) -> None:
         """Record a finished unit, durably before this returns.
 
         Raises:
-            LedgerError: its id is recorded already.
+            StorageError: it could not be written, and is not recorded.
         """
-        if record["id"] in self.records:
-            raise LedgerError(f"{record['id']} is recorded twice in {self.root}", fix="report this: it loses nothing")
-        self._lines.append(json.dumps(record, ensure_ascii=False, separators=(",", ":")))
-        storage.publish_bytes(_part_path(self.root, self._part), ("\n".join(self._lines) + "\n").encode())
-        self.records[record["id"]] = record
-        if len(self._lines) >= RECORDS_A_PART:
-            self._part, self._lines = self._part + 1, []
+        line = json.dumps(record, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+        with self._lock:
+            lines = [*self._lines, line]
+            path = storage.join(self.root, "ledger", f"part-{self.owner}-{self._part:06d}.jsonl")
+            storage.publish_bytes(path, ("\n".join(lines) + "\n").encode())
+            self._lines = lines
+            if len(lines) >= RECORDS_A_PART:
+                self._part, self._lines = self._part + 1, []
 
 
-def open_ledger(root: str) -> Ledger:
-    """The ledger of run directory `root`, with all that is recorded there.
+def ledger_parts(root: str) -> list[str]:
+    """The parts of the ledger of run directory `root`, in no order that means anything."""
+    return storage.list_directory(storage.join(root, "ledger"))
+
+
+def read_ledger(root: str) -> Iterator[Record]:
+    """All records of run directory `root`, each once, though two writers recorded it.
+
+    Memory: about 100 bytes a record, to know it again.
 
     Raises:
         LedgerError: a part is not what this program writes, or two records of one id differ.
     """
-    records: dict[str, Record] = {}
-    paths = storage.list_directory(storage.join(root, "ledger"))
-    for path in paths:
-        for number, line in enumerate(storage.read_bytes(path).decode("utf-8").splitlines(), 1):
+    seen: dict[str, int] = {}
+    paths = ledger_parts(root)
+    for path, content in zip(paths, storage.read_many(paths), strict=True):
+        for number, line in enumerate(content.splitlines(), 1):  # of bytes: texts hold other line ends too
             record = _parse_record(line, f"{path}:{number}")
-            if records.setdefault(record["id"], record) != record:
-                raise LedgerError(f"{path}:{number} contradicts an earlier record of {record['id']}")
-    return Ledger(root, records, _next_part(paths))
+            name, digest = record["id"], hash(line)
+            if name not in seen:
+                seen[name] = digest
+                yield record
+            elif seen[name] != digest:
+                where = f"{path}:{number}"
+                raise LedgerError(f"{where} contradicts an earlier record of {name}", fix="report it, with the ledger")
 
 
-def _parse_record(line: str, where: str) -> dict[str, Any]:
+def _parse_record(line: bytes, where: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
     except ValueError as error:
         raise LedgerError(f"{where} is not a ledger record", got=str(error), fix="restore that file") from error
     if not isinstance(record, dict) or "id" not in record:
-        raise LedgerError(f"{where} is not a ledger record", wanted="a JSON object with an id", got=line[:80])
+        raise LedgerError(f"{where} is not a ledger record", wanted="a JSON object with an id", got=repr(line[:80]))
     return record
-
-
-def _part_path(root: str, number: int) -> str:
-    return storage.join(root, "ledger", f"part-{number:06d}.jsonl")
-
-
-def _next_part(paths: list[str]) -> int:
-    return max((int(path.rsplit("-", 1)[1].removesuffix(".jsonl")) + 1 for path in paths), default=0)

@@ -59,7 +59,7 @@ def run_child(command: Sequence[str]) -> Outcome:
             child.send_signal(number)
 
     peak = 0
-    with _handling((signal.SIGINT, signal.SIGTERM), pass_on):
+    with handling((signal.SIGINT, signal.SIGTERM), pass_on):
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
         children.append(child)
         if received:  # before there was anyone to pass it on to
@@ -73,7 +73,7 @@ def run_child(command: Sequence[str]) -> Outcome:
 
 
 @contextmanager
-def _handling(numbers: Sequence[int], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def handling(numbers: Sequence[int], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Let `handler` have the signals, where that is possible: in the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -125,7 +125,7 @@ def one_at_a_time(path: str) -> Iterator[None]:
 def main(arguments: Sequence[str], verbs: Mapping[str, Verb] = VERBS) -> int:
     """Run the stage that `arguments` (a verb and a settings file) name; gives the exit code, as the command line's."""
     verb, settings = arguments
-    _die_with_parent()
+    die_with_parent()
     signal.signal(signal.SIGTERM, _interrupt)
     set_up_logging()
     try:
@@ -145,10 +145,10 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _die_with_parent() -> None:
-    """Have this process told to end when its parent ends, however that is. Linux only; elsewhere nothing is done."""
+def die_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
+    """Have this process sent a signal when its parent ends, however that is. Linux only; elsewhere nothing is done."""
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, number)
 
 
 if __name__ == "__main__":

@@ -71,6 +71,13 @@ class Meter:
             with open(self.metrics_path, "a", encoding="utf-8") as file:
                 file.write(json.dumps({**record, **(figures or {})}) + "\n")
 
+    def line(self, text: str) -> None:
+        """Log a line of its own: above the bar on a terminal."""
+        if self._bar is not None:
+            self._bar.console.print(text, markup=False, highlight=False)
+        else:
+            log.info("%s", text)
+
     def elapsed_s(self) -> float:
         """Seconds since the meter was made."""
         return time.monotonic() - self._started

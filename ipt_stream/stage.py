@@ -28,11 +28,13 @@ class StageReport:
         figures: counts and rates by name, units in the names; what the next stage or a summary needs to know.
         lines: text for a person, printed at the end.
         skipped: whether the stage was already finished, so that nothing was done.
+        stopped: whether it was told to stop before its end; it is not finished then.
     """
 
     figures: Mapping[str, Figure]
     lines: tuple[str, ...] = ()
     skipped: bool = False
+    stopped: bool = False
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from ipt_stream import storage
 from ipt_stream.corpus.pair import COT_ANSWER, COT_REQUEST, Pair
 from ipt_stream.corpus.readers import InputConfig, resolve_shards
-from ipt_stream.ledger import open_ledger
+from ipt_stream.ledger import LedgerWriter
 from ipt_stream.synthesis import segment
 from ipt_stream.synthesis.plan import RunPlan, save_plan, segment_id, segment_path
 from ipt_stream.synthesis.segment import SegmentRow, Status
@@ -46,7 +46,7 @@ def make_run(root: Path, *, documents: int = 60, rows_a_segment: int = 20, round
     output = str(root / "segments")
     shards = tuple(resolve_shards(InputConfig(shards=(str(shard),))))
     save_plan(output, RunPlan(shards, rows_a_segment, rounds, 1.0, 0))
-    ledger = open_ledger(output)
+    ledger = LedgerWriter(output)
     for number, start in enumerate(range(0, documents, rows_a_segment)):
         stop = min(start + rows_a_segment, documents)
         content = segment.encode([_row(i, start, rounds) for i in range(start, stop)])

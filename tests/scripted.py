@@ -8,8 +8,9 @@ import random
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ipt_stream.synthesis.engine import EngineConfig, EngineDied, Generation, RequestFailed
+from ipt_stream.synthesis.engine import EngineConfig, EngineDied, Generation, Pulse, RequestFailed
 from ipt_stream.synthesis.tokens import load_tokenizer
 
 
@@ -46,7 +47,7 @@ class ScriptedEngine:
         self.requests: list[tuple[str, list[int]]] = []
         self.random = random.Random(0)
 
-    async def generate(self, request_id: str, token_ids: list[int]) -> Generation:
+    async def generate(self, request_id: str, token_ids: list[int], priority: int = 0) -> Generation:
         self.requests.append((request_id, token_ids))
         number = len(self.requests)
         script = self.script
@@ -63,6 +64,15 @@ class ScriptedEngine:
                 file.write(f"{request_id} {os.getpid()} {time.time()}\n")
         text = "" if row in script.empty else script.answer.replace("{n}", str(len(token_ids)))
         return Generation(tuple(self.tokenizer(text, add_special_tokens=False).input_ids), 0)
+
+    def pulse(self) -> Pulse:
+        return Pulse(steps=len(self.requests))
+
+    def facts(self) -> dict[str, Any]:
+        return {"engine": "scripted"}
+
+    def kill(self) -> None:
+        pass
 
     def shutdown(self) -> None:
         pass

@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
+from ipt_stream.corpus import cut as cut_module
 from ipt_stream.corpus.cut import cut
 from ipt_stream.errors import ConfigError
 
@@ -140,6 +141,33 @@ def test_a_megabyte_is_tokenized_about_twice(byte_bpe: Encode) -> None:
     pieces = cut(text, 2000, counting)
     assert "".join(pieces) == text
     assert seen < 2.2 * len(text)
+
+
+@given(text=st.one_of(ANY_TEXT, PROSE).map(lambda text: text * 5), budget=st.integers(MORE_THAN_ANY_CHARACTER, 30))
+def test_a_text_in_parts_is_still_the_text_in_pieces_that_fit(byte_bpe: Encode, text: str, budget: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cut_module, "PART_CHARACTERS", 200)
+        patch.setattr(cut_module, "PART_CHARACTERS_A_TOKEN", 1)
+        patch.setattr(cut_module, "SEARCHED_CHARACTERS", 50)
+        pieces = cut(text, budget, byte_bpe)
+    assert "".join(pieces) == text
+    assert all(len(byte_bpe(piece)) <= budget for piece in pieces)
+    assert all(pieces) or text == ""
+
+
+def test_the_parts_of_a_long_text_are_alike_and_end_with_paragraphs() -> None:
+    text = "One two. Three.\n\n" * 50_000
+    seen: list[str] = []
+
+    def remembering(piece: str) -> list[tuple[int, int]]:
+        seen.append(piece)
+        return words(piece)
+
+    assert "".join(cut(text, 400, remembering)) == text
+    parts = [piece for piece in seen if len(piece) > 50_000]
+    assert "".join(parts) == text
+    assert all(part.endswith("\n\n") for part in parts)
+    assert max(map(len, parts)) <= cut_module.PART_CHARACTERS < 1.4 * min(map(len, parts))
 
 
 def test_cutting_takes_time_in_proportion_to_the_text_whatever_its_boundaries() -> None:

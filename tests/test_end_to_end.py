@@ -20,7 +20,7 @@ import psutil
 import pytest
 import yaml
 
-from ipt_stream.ledger import open_ledger
+from ipt_stream.ledger import read_ledger
 from ipt_stream.stage import finished_report
 from ipt_stream.synthesis.prompt import Shot, format_prompt
 from ipt_stream.synthesis.results import list_segments, load_rows, load_segment
@@ -151,7 +151,11 @@ def _kill_in_synthesis(recipe: Path, output: Path) -> dict[str, Any]:
         os.kill(stage.pid, signal.SIGKILL)
         assert process.wait(60) == 1, "a stage that died fails the recipe"
     assert "stage segments died" in (output.parent / "first.log").read_text()
-    return dict(open_ledger(str(output / "segments")).records)
+    return records_of(output)
+
+
+def records_of(output: Path) -> dict[str, Any]:
+    return {record["id"]: dict(record) for record in read_ledger(str(output / "segments"))}
 
 
 def rows_of(finished: Finished) -> list[SegmentRow]:
@@ -159,7 +163,7 @@ def rows_of(finished: Finished) -> list[SegmentRow]:
 
 
 def test_a_kill_in_the_middle_loses_nothing_and_nothing_is_made_again(finished: Finished) -> None:
-    records = open_ledger(str(finished.output / "segments")).records
+    records = records_of(finished.output)
     before = {key for key, record in finished.killed_at.items() if record["kind"] == "segment"}
     segments = {key: record for key, record in records.items() if record["kind"] == "segment"}
     assert 0 < len(before) < len(segments) == DOCUMENTS // 5

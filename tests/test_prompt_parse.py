@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -82,6 +83,14 @@ def test_a_neutralized_text_holds_no_marker_and_loses_nothing_but_spaces(text: s
     assert neutral.replace(" ", "") == text.replace(" ", "")
     if not any(marker in text for marker in MARKERS):
         assert neutral == text
+
+
+@pytest.mark.parametrize("marker", ["||", "aa", "[X]", "<|a|>"])
+@given(text=st.text(alphabet="|a[X]< >", max_size=30))
+def test_any_marker_is_neutralized_even_where_it_overlaps_itself(marker: str, text: str) -> None:
+    neutral = neutralize(text, [marker])
+    assert marker not in neutral
+    assert neutral.replace(" ", "") == text.replace(" ", "")
 
 
 @given(st.lists(st.tuples(plain, pairs), max_size=3), plain)

@@ -15,7 +15,7 @@ from ipt_stream.corpus.world.facts import Population, World
 from ipt_stream.corpus.world.pairs import pairs_for
 from ipt_stream.corpus.world.wording import document_text
 from ipt_stream.errors import InputError
-from ipt_stream.ledger import open_ledger
+from ipt_stream.ledger import LedgerWriter
 from ipt_stream.stage import open_stage
 from ipt_stream.synthesis import segment
 from ipt_stream.synthesis.plan import RunPlan, save_plan, segment_id, segment_path
@@ -63,10 +63,10 @@ def run(tmp_path: Path) -> Path:
     save_plan(str(output), RunPlan((ShardSpec("/web", 0, "web", Format.JSONL, "text", "id", 9, 3),), 8, 2, 1.0, 0))
     content = segment.encode(rows)
     storage.publish_bytes(str(output / segment_path(0, 0)), content)
-    record = describe(SegmentInput(0, 0, 0, 3, (), {}), SegmentResult(rows, 300, {}))
+    record = describe(SegmentInput(0, 0, 0, 3, (), {}), SegmentResult(rows, 300, 80, {}))
     record |= {"path": segment_path(0, 0), "sha256": hashlib.sha256(content).hexdigest()}
     assert record["id"] == segment_id(0, 0)
-    open_ledger(str(output)).append(record)
+    LedgerWriter(str(output)).append(record)
     stage.finish(
         {"documents_in": 3, "raw_tokens_per_second": 7}, ("documents in 3 = augmented 2 + raw 1 + rejected 0",)
     )

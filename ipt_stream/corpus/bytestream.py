@@ -15,7 +15,7 @@ from ipt_stream import storage
 from ipt_stream.errors import InputError, StorageError
 
 READ_BYTES = 2**20
-SLICE_BYTES = (2**6, 2**14)  # least and most compressed bytes decoded at once
+SLICE_BYTES = (2**6, 2**11)  # least and most compressed bytes decoded at once; zstd can make 64 MiB of the most
 EXPANDED_BYTES = 2**20  # what a slice should expand to at most; where one gives more, the next ones are shorter
 BLOCK_BYTES = 8 * 2**20  # one request to an object store, where a file is read through; s3fs would hold 50 MiB
 HEAD_BLOCK_BYTES = 2**18  # the same, where only the head of a file is looked at

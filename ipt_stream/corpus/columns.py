@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,7 +35,7 @@ class Column:
         name: dotted, where it is a field of a struct or of a JSON object.
         type: the type's name, for messages; `null` where no value was seen.
         is_text: whether it can hold documents.
-        is_id: whether it can hold ids: any type but a nested one.
+        is_id: whether it can hold ids: strings, numbers and the like, nothing nested.
     """
 
     name: str
@@ -49,9 +50,11 @@ def choose(
     """The text column and the id column (or None) of the shard at `path`, which has `columns`.
 
     Raises:
-        InputError: a named column is missing or of the wrong type, or no text column can be found out.
+        InputError: a named column is missing or of the wrong type, no text column can be found out, or two columns
+            have the name.
     """
     known = {column.name: column for column in columns}
+    doubled = {name for name, count in Counter(column.name for column in columns).items() if count > 1}
     if text_column is None:
         text_column = _first(TEXT_COLUMNS, known, text=True)
         if text_column is None:
@@ -64,9 +67,12 @@ def choose(
     elif not _named(path, known, text_column, "text_column").is_text:
         raise _wrong_type(path, known[text_column], "text_column", "strings")
     if id_column is None:
-        return text_column, _first(ID_COLUMNS, known, text=False)
-    if not _named(path, known, id_column, "id_column").is_id:
+        id_column = _first(ID_COLUMNS, known, text=False)
+    elif not _named(path, known, id_column, "id_column").is_id:
         raise _wrong_type(path, known[id_column], "id_column", "strings or numbers")
+    for name in (text_column, id_column):
+        if name in doubled:
+            raise InputError(f"{path} has two columns '{name}'", wanted="one", got=summary(columns), fix="rename one")
     return text_column, id_column
 
 

@@ -8,6 +8,8 @@ takes the best boundary that leaves at least half of that on either side. Fillin
 about as many engine calls, and leave a last piece of a few words, about which no question can be asked:
 
     2,100 tokens, budget 1,000:   balanced  700 700 700      to the brim  1,000 1,000 100
+
+A text of very many pieces is first split into parts of some dozens each, so that not all its tokens are held at once.
 """
 
 from __future__ import annotations
@@ -20,6 +22,10 @@ from itertools import accumulate
 from ipt_stream.errors import ConfigError
 
 Offsets = Sequence[tuple[int, int]]
+
+PART_CHARACTERS = 2**18  # of a long text, tokenized at once
+PART_CHARACTERS_A_TOKEN = 64  # of the budget; so parts are longer where it is above 4,096 tokens
+SEARCHED_CHARACTERS = 2**14  # how far before its aim a part may end, so that it ends between paragraphs
 
 _BOUNDARIES = (
     re.compile(r"\n[ \t\r]*\n\s*"),  # paragraphs
@@ -47,13 +53,30 @@ def cut(text: str, budget_tokens: int, encode: Callable[[str], Offsets]) -> list
     """
     if budget_tokens < 1:
         raise ConfigError("a document can't be cut to pieces of no tokens", wanted="at least 1", got=str(budget_tokens))
+    pieces: list[str] = []
+    for part in _parts(text, max(PART_CHARACTERS, PART_CHARACTERS_A_TOKEN * budget_tokens)):
+        pieces += _pieces(part, budget_tokens, encode)
+    return pieces
+
+
+def _parts(text: str, most: int) -> Iterator[str]:
+    """`text` in parts of at most `most` characters and of about the same length, cut at the best boundary."""
+    at = 0
+    while (left := len(text) - at) > most:
+        aim = at + left // -(-left // most)
+        near = text[aim - SEARCHED_CHARACTERS : aim]
+        found = ([match.end() for match in pattern.finditer(near)] for pattern in _BOUNDARIES)
+        end = aim - len(near) + next((ends[-1] for ends in found if ends), len(near))
+        yield text[at:end]
+        at = end
+    yield text[at:]
+
+
+def _pieces(text: str, budget: int, encode: Callable[[str], Offsets]) -> Iterator[str]:
     offsets = encode(text)
-    if len(offsets) <= budget_tokens:
-        return [text]
-    return list(_pieces(text, budget_tokens, encode, offsets))
-
-
-def _pieces(text: str, budget: int, encode: Callable[[str], Offsets], offsets: Offsets) -> Iterator[str]:
+    if len(offsets) <= budget:
+        yield text
+        return
     starts = list(accumulate((start for start, _ in offsets), max))  # (tokens,) where each token starts, never falling
     levels = [[match.end() for match in pattern.finditer(text)] for pattern in _BOUNDARIES]
     at = 0

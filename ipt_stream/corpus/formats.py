@@ -14,8 +14,8 @@ from enum import StrEnum
 from ipt_stream.corpus.document import Document
 from ipt_stream.errors import InputError
 
-MAX_ROW_BYTES = 256 * 2**20
-"""A line longer than this is rejected unread, so that a file without line ends can't fill the memory."""
+MAX_ROW_BYTES = 64 * 2**20
+"""A line longer than this is rejected unread, so that a file without line ends can't fill the memory; so is a text."""
 
 
 class Format(StrEnum):
@@ -43,7 +43,7 @@ class Reason(StrEnum):
     NO_ABSTRACT = "no_abstract"
     """A MEDLINE article with a title alone."""
     TOO_LONG = "too_long"
-    """The line is longer than `MAX_ROW_BYTES`."""
+    """The line, or the text, is longer than `MAX_ROW_BYTES`: no document, but a file in a wrong place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +112,11 @@ class ShardBroken(InputError):
 
 
 def make_row(shard: ShardSpec, row: int, text: object, source_id: object) -> Row:
-    """Row `row` of `shard`: a `Document` with `text` as it is, or a `RejectedRow` where it can't be one."""
-    known = None if source_id is None else source_id if isinstance(source_id, str) else _id_text(source_id)
+    """Row `row` of `shard`: a `Document` with `text` as it is, or a `RejectedRow` where it can't be one.
+
+    An empty `source_id` is none: documents are selected by their ids, and all those would be selected as one.
+    """
+    known = (source_id if isinstance(source_id, str) else _id_text(source_id)) or None
     if isinstance(text, bytes):
         try:
             text = text.decode("utf-8")
@@ -123,8 +126,12 @@ def make_row(shard: ShardSpec, row: int, text: object, source_id: object) -> Row
         return RejectedRow(row, Reason.NULL_TEXT if text is None else Reason.WRONG_TYPE, known)
     if not text or text.isspace():
         return RejectedRow(row, Reason.EMPTY, known)
+    if len(text) > MAX_ROW_BYTES:
+        return RejectedRow(row, Reason.TOO_LONG, known)
     return Document(f"{shard.name}:{row}", known, shard.name, row, text)
 
 
 def _id_text(source_id: object) -> str:
+    if source_id is None:
+        return ""
     return source_id.decode("utf-8", "backslashreplace") if isinstance(source_id, bytes) else str(source_id)

@@ -17,29 +17,79 @@ def rows(shard: ShardSpec, start_row: int) -> Rows:
     """Rows `start_row` and on. Earlier ones are decompressed and counted but not parsed.
 
     Raises:
-        ShardBroken: the compressed bytes are corrupt or end too soon. A line cut off there is no row.
+        ShardBroken: the compressed bytes are corrupt or end too soon, or the file ends in the middle of an object. A
+            line cut off there is no row.
         StorageError: the file can't be opened or read.
     """
-    row, line_number = 0, 0
+    row = 0
+    line: bytes | None = None
+    made: Row | None = None  # held back until it is known whether the file goes on
     text_path, id_path = _steps(shard.text_column), _steps(shard.id_column)
+    filled = _Filled(chunks(shard.path))
     try:
-        for line in lines(chunks(shard.path)):
-            line_number += 1
-            if line is not None and (not line or line.isspace()):
-                continue
-            if row >= start_row:
-                yield _parse(shard, row, line, text_path, id_path)
+        for line in filled:
+            if made is not None:
+                yield made
+            made = _parse(shard, row, line, text_path, id_path) if row >= start_row else None
             row += 1
     except StreamBroken as error:
-        where = f"line {line_number + 1}, byte {error.byte} of the file"
+        if made is not None:
+            yield made
+        where = f"line {filled.number + 1}, byte {error.byte} of the file"
         raise ShardBroken(shard.path, row, where, error.cause) from error
+    if _is_torn(line, filled.tail):
+        raise ShardBroken(shard.path, row - 1, f"line {filled.number}", "the file ends in the middle of it")
+    if made is not None:
+        yield made
+
+
+class _Filled:
+    """The lines of a file that are rows, without the byte order marks that joined files have between them.
+
+    Attributes:
+        number: how many lines there were so far, blank ones too.
+        tail: the last bytes so far.
+    """
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces, self.number, self.tail = pieces, 0, b""
+
+    def __iter__(self) -> Iterator[bytes | None]:
+        for line in lines(self._watched()):
+            self.number += 1
+            if line is not None:
+                line = line.removeprefix(BOM)
+                if not line or line.isspace():
+                    continue
+            yield line
+
+    def _watched(self) -> Iterator[bytes]:
+        for piece in self._pieces:
+            self.tail = piece[-64:]
+            yield piece
+
+
+def _is_torn(line: bytes | None, tail: bytes) -> bool:
+    """Whether a file with the last row `line` and the last bytes `tail` was cut off in the middle of an object."""
+    ends_with_it = tail.rpartition(b"\n")[2].strip()
+    if line is None or not ends_with_it or not line.lstrip().startswith(b"{"):
+        return False
+    try:
+        _load(line)
+    except (ValueError, RecursionError):
+        return True
+    return False
+
+
+def _load(line: bytes) -> object:
+    return json.loads(line.decode("utf-8"))
 
 
 def _parse(shard: ShardSpec, row: int, line: bytes | None, text_path: tuple[str, ...], id_path: tuple[str, ...]) -> Row:
     if line is None:
         return RejectedRow(row, Reason.TOO_LONG, None)
     try:
-        value = json.loads((line if row else line.removeprefix(BOM)).decode("utf-8"))
+        value = _load(line)
     except UnicodeDecodeError:
         return RejectedRow(row, Reason.NOT_UTF8, None)
     except (ValueError, RecursionError):  # RecursionError: brackets nested without end
@@ -113,12 +163,14 @@ def columns(path: str) -> list[Column]:
     """
     types: dict[str, set[str]] = {}
     seen = seen_bytes = objects = 0
+    line: bytes | None = None
+    filled = _Filled(chunks(path, HEAD_BLOCK_BYTES))
     try:
-        for line in lines(chunks(path, HEAD_BLOCK_BYTES)):
-            if line is None or not line or line.isspace():
+        for line in filled:
+            if line is None:
                 continue
             try:
-                value = json.loads(line if seen else line.removeprefix(BOM))
+                value = _load(line)
             except (ValueError, RecursionError):
                 value = None
             if isinstance(value, dict):
@@ -131,10 +183,12 @@ def columns(path: str) -> list[Column]:
     except StreamBroken as error:
         if not objects:
             raise ShardBroken(path, 0, f"byte {error.byte} of the file", error.cause) from error
+    if seen == 1 and _is_torn(line, filled.tail):
+        raise ShardBroken(path, 0, "its first line", "the file ends in the middle of it")
     if seen and not objects:
         raise InputError(
             f"{path} holds no JSON lines",
-            wanted="one JSON object a line",
+            wanted="one JSON object a line, in UTF-8",
             got=f"none among the first {seen} lines",
             fix="turn a JSON array into lines (jq -c '.[]'), or name the format as input.format",
         )

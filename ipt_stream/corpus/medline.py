@@ -12,7 +12,7 @@ from collections import deque
 from xml.parsers import expat
 
 from ipt_stream.corpus.bytestream import StreamBroken, chunks
-from ipt_stream.corpus.formats import Reason, RejectedRow, Row, Rows, ShardBroken, ShardSpec, make_row
+from ipt_stream.corpus.formats import MAX_ROW_BYTES, Reason, RejectedRow, Row, Rows, ShardBroken, ShardSpec, make_row
 from ipt_stream.errors import InputError
 
 TEXT, ID = "ArticleTitle+AbstractText", "PMID"
@@ -33,7 +33,8 @@ def rows(shard: ShardSpec, start_row: int) -> Rows:
     section are the file's layout, and become spaces. The id is the PMID.
 
     Raises:
-        ShardBroken: the XML is cut off or malformed, or declares entities; the articles before were yielded.
+        ShardBroken: the XML is cut off or malformed, declares entities, has another root, or an article longer than
+            `MAX_ROW_BYTES`; the articles before were yielded.
         StorageError: the file can't be opened or read.
     """
     articles = _Articles(shard, start_row)
@@ -44,8 +45,10 @@ def rows(shard: ShardSpec, start_row: int) -> Rows:
             parsed += len(piece)
             while articles.ready:
                 yield articles.ready.popleft()
+            if parsed - articles.ended > MAX_ROW_BYTES:
+                raise _Refused(f"{MAX_ROW_BYTES // 2**20} MiB without the end of an article")
         articles.parser.Parse(b"", True)
-    except (expat.ExpatError, _Refused, StreamBroken) as error:
+    except (expat.ExpatError, LookupError, ValueError, _Refused, StreamBroken) as error:  # the 2nd, 3rd: its encoding
         yield from articles.ready
         where = f"byte {error.byte} of the file" if isinstance(error, StreamBroken) else ""
         where = where or f"line {articles.parser.CurrentLineNumber} of the XML"
@@ -59,6 +62,7 @@ class _Articles:
     def __init__(self, shard: ShardSpec, start_row: int) -> None:
         self.ready: deque[Row] = deque()
         self.row = 0
+        self.ended = 0  # where the last article ended, in bytes of the XML
         self._shard, self._start_row = shard, start_row
         self._field: str | None = None  # the element whose text is being gathered
         self._gathered: list[str] = []
@@ -69,10 +73,16 @@ class _Articles:
         self._sections: list[str] = []
         self.parser = expat.ParserCreate()
         self.parser.buffer_text = True
-        self.parser.StartElementHandler = self._start
+        self.parser.StartElementHandler = self._start_root
         self.parser.EndElementHandler = self._end
         self.parser.EntityDeclHandler = self._refuse_entity
         self.parser.SkippedEntityHandler = self._refuse_skipped
+
+    def _start_root(self, tag: str, attributes: dict[str, str]) -> None:
+        if not tag.startswith("Pubmed"):
+            raise _Refused(f"it is a <{tag}>, not a <PubmedArticleSet>")
+        self.parser.StartElementHandler = self._start
+        self._start(tag, attributes)
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         if self._field is not None:
@@ -115,6 +125,7 @@ class _Articles:
             if self.row >= self._start_row:
                 self.ready.append(self._article())
             self.row += 1
+            self.ended = self.parser.CurrentByteIndex
 
     def _article(self) -> Row:
         if not self._sections:

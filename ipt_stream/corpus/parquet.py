@@ -11,7 +11,8 @@ from ipt_stream.corpus.columns import NULL, Column
 from ipt_stream.corpus.formats import Rows, ShardBroken, ShardSpec, make_row
 from ipt_stream.storage import is_remote
 
-BATCH_ROWS = 256  # rows decoded at once: with web pages of 5 KB, about 1 MB
+BATCH_ROWS = 256  # rows decoded at once, at most: with web pages of 5 KB, about 1 MB
+BATCH_BYTES = 4 * 2**20  # in all columns of these rows: there are fewer, where texts are long
 BUFFER_BYTES = 2**20  # read at once from a column; without it a whole column of a row group would be held
 REMOTE_BUFFER_BYTES = 8 * 2**20  # the same from an object store, where each read is a request
 
@@ -30,13 +31,15 @@ def rows(shard: ShardSpec, start_row: int) -> Rows:
         wanted = [shard.text_column] + ([shard.id_column] if shard.id_column else [])
         row = 0
         for group in range(file.metadata.num_row_groups):
-            in_group = file.metadata.row_group(group).num_rows
+            sizes = file.metadata.row_group(group)
+            in_group = sizes.num_rows
             if row + in_group <= start_row:
                 row += in_group
                 continue
             end = row + in_group
+            batch_rows = min(max(BATCH_BYTES * in_group // max(sizes.total_byte_size, 1), 1), BATCH_ROWS)
             try:
-                for batch in file.iter_batches(BATCH_ROWS, row_groups=[group], columns=wanted, use_threads=False):
+                for batch in file.iter_batches(batch_rows, row_groups=[group], columns=wanted, use_threads=False):
                     skip = min(max(start_row - row, 0), batch.num_rows)
                     row += skip
                     texts = _values(batch, shard.text_column, skip)
@@ -90,11 +93,13 @@ def _columns(fields: Any, prefix: str = "") -> Iterator[Column]:
                 types.is_string_view,
                 types.is_binary,  # what writers without the UTF-8 mark leave; decoded row by row
                 types.is_large_binary,
+                types.is_binary_view,
                 types.is_null,
             )
         )
         name = NULL if types.is_null(kind) else str(kind)
-        yield Column(prefix + field.name, name, is_text, not types.is_nested(kind))
+        # A point in time names no document, and Python can't hold all that Arrow can.
+        yield Column(prefix + field.name, name, is_text, not types.is_nested(kind) and not types.is_temporal(kind))
         if types.is_struct(kind):
             yield from _columns([kind.field(i) for i in range(kind.num_fields)], f"{prefix}{field.name}.")
 

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import posixpath
+import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -39,7 +40,8 @@ class InputConfig(Settings):
     """Where the documents are, and which columns hold them."""
 
     shards: tuple[str, ...] = Field(min_length=1)
-    """Globs, directories and file names, local or `s3://` and `gs://`; each must match something, nothing twice."""
+    """Globs, directories and file names, local or `s3://` and `gs://`; each must match something, nothing twice. What
+    starts with `_` or `.` below a directory is left out."""
     text_column: str | None = None
     """The column with the text (dots step into objects: `meta.title`); null: found out, shard by shard."""
     id_column: str | None = None
@@ -65,20 +67,19 @@ def list_shards(config: InputConfig) -> list[ShardSpec]:
     `listing_fingerprint`, and quick for any number of shards.
 
     Raises:
-        InputError: a pattern matches nothing, or a file is named twice.
+        InputError: a pattern matches nothing, a file is named twice (links are followed), or its name is no UTF-8.
     """
-    found = [path if storage.is_remote(path) else os.path.abspath(path) for path in storage.expand(config.shards)]
-    doubled = next((path for path, count in _counts(found).items() if count > 1), None)
-    if doubled is not None:
-        raise InputError(f"{doubled} is named twice by the input patterns", fix="make the patterns disjoint")
-    named = {path if storage.is_remote(path) else os.path.abspath(path) for path in config.shards}
-    paths = [path for path in found if path in named or not posixpath.basename(path).startswith("_")]  # _SUCCESS
+    named = {_absolute(path) for path in config.shards}
+    found = [_absolute(path) for path in storage.expand(config.shards)]
+    paths = [path for path in found if not _is_beside_the_data(path, named)]
     if not paths:
         raise InputError("no shards in " + ", ".join(config.shards), wanted="data files", got="only markers: _*")
-    specs = zip(paths, _names(paths), strict=True)
+    _check_names(paths)
+    with ThreadPoolExecutor(min(_THREADS, len(paths))) as pool:
+        sizes = list(pool.map(storage.size, paths))
     return [
-        ShardSpec(path, index, name, config.format or Format.JSONL, "", None, storage.size(path))
-        for index, (path, name) in enumerate(specs)
+        ShardSpec(path, index, name, config.format or Format.JSONL, "", None, size)
+        for index, (path, name, size) in enumerate(zip(paths, _names(paths), sizes, strict=True))
     ]
 
 
@@ -163,7 +164,8 @@ def _sniff(path: str) -> Format:
     if text.startswith(b"<") and b"<Pubmed" in text[:_HEAD_BYTES]:
         return Format.MEDLINE
     named = _named_format(path)
-    if named is None or other or text.startswith((b"[", b"<")):
+    is_cut_xml = named is Format.MEDLINE and not re.search(rb"<[A-Za-z][^<>]*>", text)  # in or before its first tag
+    if named is None or other or (text.startswith((b"[", b"<")) and not is_cut_xml):
         raise InputError(
             f"{path} is of no known format",
             wanted="Parquet, JSON lines or MEDLINE XML, the latter two plain, gzip or zstd",
@@ -174,8 +176,36 @@ def _sniff(path: str) -> Format:
 
 
 def _named_format(path: str) -> Format | None:
-    stem = path.removesuffix(".gz").removesuffix(".zst")
+    stem = path.lower().removesuffix(".gz").removesuffix(".zst")
     return _SUFFIXES.get(posixpath.splitext(stem)[1])
+
+
+def _absolute(path: str) -> str:
+    return path.rstrip("/") if storage.is_remote(path) else os.path.abspath(storage.local(path))
+
+
+def _is_beside_the_data(path: str, named: set[str]) -> bool:
+    """Whether `path` is what tools leave beside data: `_SUCCESS`; in a named directory `_delta_log/`, `.cache/` too."""
+    parts: list[str] = []
+    head = path
+    while head not in named:
+        if "/" not in head:
+            return parts[0].startswith("_")  # matched by a glob, and not below a directory that is named
+        head, _, tail = head.rpartition("/")
+        parts.append(tail)
+    return any(part.startswith(("_", ".")) for part in parts)
+
+
+def _check_names(paths: Sequence[str]) -> None:
+    first: dict[str, str] = {}
+    for path in paths:
+        place = path if storage.is_remote(path) else os.path.realpath(path)
+        if place in first:
+            same = "" if path == first[place] else f"{first[place]}, which is the same file"
+            raise InputError(f"{path} is named twice by the input patterns", got=same, fix="name each file once")
+        first[place] = path
+        if path != path.encode("utf-8", "replace").decode():
+            raise InputError(f"{path!r} can't be used", wanted="a file name in UTF-8", fix="rename it")
 
 
 def _names(paths: Sequence[str]) -> list[str]:
@@ -188,10 +218,3 @@ def _names(paths: Sequence[str]) -> list[str]:
     while len({tuple(part[: shared + 1]) for part in parts}) == 1:
         shared += 1
     return ["/".join(part[shared:]) for part in parts]
-
-
-def _counts(values: Iterable[str]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for value in values:
-        counts[value] = counts.get(value, 0) + 1
-    return counts

@@ -6,47 +6,117 @@ it. Defaults are for offline work: throughput, not latency.
 
 from __future__ import annotations
 
+import copy
+import difflib
 import hashlib
+import json
 import os
-from dataclasses import dataclass
+import platform
+import re
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from ipt_stream.config import Settings
 from ipt_stream.errors import ConfigError, EngineError
+from ipt_stream.synthesis.engine_process import OWNER_VARIABLE
+
+LOG_TAIL_CHARACTERS = 65_536
+MOST_SEGMENTS = 64
+"""Begun segments are held in memory, so their number has a bound."""
+
+
+class Sampling(Settings):
+    """How the next token is chosen. The default is greedy, as the paper has it."""
+
+    temperature: float = Field(0.0, ge=0.0)
+    """0: the likeliest token."""
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    """The smallest set of tokens of this much probability."""
+    top_k: int = Field(0, ge=0)
+    """That many of the likeliest; 0: all."""
+    seed: int = 0
+    """With the document's place it seeds each request, so that a run can be made again on the same engine."""
+    min_tokens: int = Field(0, ge=0)
+    """Tokens generated a text at least; to measure an engine whose model has nothing to say."""
 
 
 class EngineConfig(Settings):
     """A synthesizer model and how the engine runs it."""
 
     model: str
-    """A model folder, or a hub id."""
+    """A model folder, an object-store URL of one (`s3://bucket/model`), or a hub id."""
     revision: str | None = None
-    """Commit of a hub id; pin it, so that a resumed run meets the same model."""
+    """Commit of a hub id, so that a resumed run meets the same model."""
+    lora: str | None = None
+    """A LoRA adapter of that model: a folder, an object-store URL, or a hub id at `revision`."""
     max_model_len: int = Field(4096, ge=64)
     """Tokens a prompt and its generation may have together."""
     max_new_tokens: int = Field(400, ge=1)
     """Tokens generated a text at most (paper, appendix B)."""
+    sampling: Sampling = Sampling()
+    """How the next token is chosen."""
     max_num_seqs: int = Field(512, ge=1)
     """Sequences in one engine step. vLLM's own default is sized for latency on a server."""
     max_num_batched_tokens: int = Field(16384, ge=64)
     """Tokens in one engine step; large steps keep a GPU's matrix units busy during prefill."""
     dtype: str = "auto"
     """Type of weights and activations; auto: the model's own, on a CPU bfloat16 only where it has the instructions."""
-    replicas: int = Field(1, ge=1)
-    """Engines, each in an actor of its own."""
+    replicas: int | tuple[int, int] = 1
+    """Engines, each in an actor of its own; two numbers: as many as the cluster has room for, between them."""
     gpus: float | None = Field(None, ge=0)
-    """GPUs an engine (more than one: tensor parallel); null: 1 where Ray sees GPUs, else 0, the CPU engine."""
+    """GPUs an engine: more than one is tensor parallel, less than one shares a GPU; null: 1 where Ray sees GPUs, else
+    0, the CPU engine."""
     cpus: float = Field(1, ge=0)
     """CPU cores that Ray reserves for an engine."""
     cpu_kv_cache_gib: int = Field(1, ge=1)
     """KV cache of the CPU engine; whole GiB."""
-    segments_in_flight: int = Field(4, ge=1)
-    """Segments an engine works on at once, so that the last slow chain of one leaves no gap."""
+    open_chains: int | None = Field(None, ge=1)
+    """Chains an engine works on at once, each with one request there; null: 1.5 x `max_num_seqs`, so that a request
+    waits for every two that run, and a sequence that ends is followed in the next step. More only lets prefixes grow
+    old in the cache."""
+    segments_in_flight: int | None = Field(None, ge=1)
+    """Segments an engine has begun; null: as many as it takes to keep `open_chains` open while one of them ends."""
+    stall_seconds: float = Field(300, gt=0)
+    """An engine that has requests and does no step for so long is hung: it is killed and started again."""
     arguments: dict[str, Any] = Field(default_factory=dict)
-    """Any other argument of vLLM's engine, by its name there."""
+    """Any other argument of vLLM's engine, by its name there: `{quantization: fp8}`, `{load_format: dummy}`, ..."""
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Self:
+        if self.max_new_tokens >= self.max_model_len:
+            raise ValueError(f"max_new_tokens below max_model_len, {self.max_model_len}, so that a prompt has room")
+        return self
+
+    @field_validator("replicas")
+    @classmethod
+    def _check_replicas(cls, value: int | tuple[int, int]) -> int | tuple[int, int]:
+        low, high = value if isinstance(value, tuple) else (value, value)
+        if not 1 <= low <= high:
+            raise ValueError("a number of engines from 1, or the least and the most of them")
+        return value
+
+    @field_validator("gpus")
+    @classmethod
+    def _check_gpus(cls, value: float | None) -> float | None:
+        if value is not None and value > 1 and value != int(value):
+            raise ValueError("a whole number of GPUs, or less than one")
+        return value
+
+    def most_replicas(self) -> int:
+        """Engines there may be at once."""
+        return self.replicas[1] if isinstance(self.replicas, tuple) else self.replicas
+
+    def chains_at_once(self) -> int:
+        """`open_chains`, with its default."""
+        return self.open_chains or -(-3 * self.max_num_seqs // 2)
+
+    def segments_at_once(self, chains_a_segment: int) -> int:
+        """`segments_in_flight`, with its default: one ends while the others keep the chains open."""
+        return self.segments_in_flight or min(1 + -(-self.chains_at_once() // max(chains_a_segment, 1)), MOST_SEGMENTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +148,40 @@ class EngineDied(EngineError):
     """The engine is gone; nothing more can be asked of it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """What an engine is doing.
+
+    Attributes:
+        steps: how many it has done; a number that stands still while requests wait tells of a hung engine.
+        running: requests in the last step.
+        waiting: requests that wait for their turn.
+        kv_cache_usage: share of the KV cache that holds running requests.
+    """
+
+    steps: int = 0
+    running: int = 0
+    waiting: int = 0
+    kv_cache_usage: float = 0.0
+
+
 class Engine(Protocol):
     """What synthesis needs of an engine."""
 
-    async def generate(self, request_id: str, token_ids: list[int]) -> Generation:
-        """Generate greedily from a prompt. Raises `RequestFailed` or `EngineDied`."""
+    async def generate(self, request_id: str, token_ids: list[int], priority: int) -> Generation:
+        """Generate from a prompt; lower priorities go first. Raises `RequestFailed` or `EngineDied`."""
+        ...
+
+    def pulse(self) -> Pulse:
+        """What it is doing; from any thread."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """What it is: versions, device, resolved settings; for the record."""
+        ...
+
+    def kill(self) -> None:
+        """End its processes at once, hung ones too; from any thread."""
         ...
 
     def shutdown(self) -> None:
@@ -96,49 +195,52 @@ class VllmEngine:
     def __init__(self, config: EngineConfig, gpus: float, eos_token_id: int) -> None:
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+        os.environ[OWNER_VARIABLE] = str(os.getpid())
         if not gpus:
             os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(config.cpu_kv_cache_gib)
-        from vllm import SamplingParams
         from vllm.engine.arg_utils import AsyncEngineArgs
-        from vllm.sampling_params import RequestOutputKind
+        from vllm.sampling_params import RequestOutputKind, SamplingParams
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        arguments: dict[str, Any] = {
-            "model": config.model,
-            "revision": config.revision,
-            "max_model_len": config.max_model_len,
-            "max_num_seqs": config.max_num_seqs,
-            "max_num_batched_tokens": config.max_num_batched_tokens,
-            "dtype": config.dtype if gpus or config.dtype != "auto" else _cpu_dtype(),
-            "tensor_parallel_size": max(1, int(gpus)),
-            "enable_prefix_caching": True,
-            "skip_tokenizer_init": True,  # Tokens in, tokens out: text is this package's business.
-            "disable_log_stats": True,
-            # Without a GPU compilation costs more than an offline run of a small model wins.
-            "enforce_eager": not gpus,
-            **config.arguments,
-        }
-        unknown = sorted(set(arguments) - set(AsyncEngineArgs.__dataclass_fields__))
-        if unknown:
-            raise ConfigError(f"engine.arguments: vLLM's engine has no argument '{unknown[0]}'", fix="see vLLM's docs")
+        self._config = config
+        self._arguments = _engine_arguments(config, gpus)
+        _check_arguments(self._arguments, set(AsyncEngineArgs.__dataclass_fields__))
+        self._steps = _step_counter()
         try:
-            self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
-        except (RuntimeError, ValueError, OSError) as error:
-            raise EngineError(f"vLLM can't start with {config.model}", got=str(error)) from error
+            self._engine = AsyncLLM.from_engine_args(
+                AsyncEngineArgs(**self._arguments), stat_loggers=[lambda *_: self._steps]
+            )
+        except (RuntimeError, ValueError, TypeError, OSError) as error:
+            raise EngineError(
+                f"vLLM can't start with {config.model}",
+                got=_root_cause() or " ".join(str(error).split())[:500],
+                fix="check engine.arguments, and that the model fits in the memory",
+            ) from error
+        sampling = config.sampling
         self._sampling = SamplingParams(
-            temperature=0.0,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            min_tokens=sampling.min_tokens,
             max_tokens=config.max_new_tokens,
             stop_token_ids=[eos_token_id],
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
+        self._lora = _lora_request(config.lora)
         self._eos_token_id = eos_token_id
 
-    async def generate(self, request_id: str, token_ids: list[int]) -> Generation:
-        """Generate greedily from a prompt. Raises `RequestFailed` or `EngineDied`."""
+    async def generate(self, request_id: str, token_ids: list[int], priority: int) -> Generation:
+        """Generate from a prompt; lower priorities go first. Raises `RequestFailed` or `EngineDied`."""
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-        stream = self._engine.generate({"prompt_token_ids": token_ids}, self._sampling, request_id)
+        sampling = self._sampling
+        if sampling.temperature:
+            sampling = copy.copy(sampling)
+            sampling.seed = request_seed(self._config.sampling.seed, request_id)
+        stream = self._engine.generate(
+            {"prompt_token_ids": token_ids}, sampling, request_id, lora_request=self._lora, priority=priority
+        )
         try:
             output = [part async for part in stream][-1]
         except EngineDeadError as error:
@@ -148,33 +250,141 @@ class VllmEngine:
         generated = [token for token in output.outputs[0].token_ids if token != self._eos_token_id]
         return Generation(tuple(generated), output.num_cached_tokens or 0)
 
+    def pulse(self) -> Pulse:
+        """What it is doing; from any thread."""
+        pulse: Pulse = self._steps.pulse
+        return pulse
+
+    def facts(self) -> dict[str, Any]:
+        """Versions, device and the arguments it was started with."""
+        import torch
+        import vllm
+
+        config = self._engine.vllm_config
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
+        return {
+            "vllm": vllm.__version__,
+            "torch": torch.__version__,
+            "device": device,
+            "dtype": str(config.model_config.dtype).removeprefix("torch."),
+            "kv_cache_blocks": config.cache_config.num_gpu_blocks,
+            "block_size": config.cache_config.block_size,
+            "arguments": {key: value for key, value in self._arguments.items() if value is not None},
+        }
+
+    def kill(self) -> None:
+        """Kill all processes below this one: the engine's own."""
+        import psutil
+
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
     def shutdown(self) -> None:
         """End the engine's processes."""
         self._engine.shutdown()
 
 
-SMALL_FILE_BYTES = 64 * 2**20
-SAMPLED_BYTES = 8 * 2**20
+def _engine_arguments(config: EngineConfig, gpus: float) -> dict[str, Any]:
+    """All arguments of vLLM's engine: this package's for offline work, then the user's own."""
+    arguments: dict[str, Any] = {
+        "model": config.model,
+        "revision": config.revision,
+        "max_model_len": config.max_model_len,
+        "max_num_seqs": config.max_num_seqs,
+        "max_num_batched_tokens": config.max_num_batched_tokens,
+        "dtype": config.dtype if gpus or config.dtype != "auto" else _cpu_dtype(),
+        "tensor_parallel_size": max(1, int(gpus)),
+        "enable_prefix_caching": True,  # A round's prompt begins with all of the round before.
+        "scheduling_policy": "priority",  # Chains that were begun first go first: their prefixes are still cached.
+        "skip_tokenizer_init": True,  # Tokens in, tokens out: text is this package's business.
+        "disable_log_stats": True,  # Its own statistics; the step counter goes on.
+        "generation_config": "vllm",  # Sampling is what this package says, not what lies beside the model.
+        # Without a GPU compilation costs more than an offline run of a small model wins.
+        "enforce_eager": not gpus,
+    }
+    if 0 < gpus < 1:
+        arguments["gpu_memory_utilization"] = 0.9 * gpus  # vLLM's default, of the share of the GPU that it has
+    if config.lora is not None:
+        arguments |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": _lora_rank(config.lora)}
+    return arguments | config.arguments
 
 
-def model_identity(model: str, revision: str | None) -> str:
-    """A name for a model by its content: a hash over its folder's files, or the hub id and revision.
+def _check_arguments(arguments: dict[str, Any], known: set[str]) -> None:
+    for name in sorted(set(arguments) - known):
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        raise ConfigError(
+            f"engine.arguments: vLLM's engine has no argument '{name}'",
+            fix=f"did you mean '{near[0]}'?" if near else "see vLLM's engine arguments",
+        )
 
-    Files up to 64 MiB count whole; of larger ones the size, the first and the last 8 MiB: seconds, not minutes, for a
-    7B model.
-    """
-    folder = Path(model)
-    if not folder.is_dir():
-        return f"{model}@{revision}"
-    digest = hashlib.sha256()
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        length = file.stat().st_size
-        digest.update(f"{file.relative_to(folder)}\0{length}\0".encode())
-        with file.open("rb") as handle:
-            if length <= SMALL_FILE_BYTES:
-                digest.update(handle.read())
-            else:
-                digest.update(handle.read(SAMPLED_BYTES))
-                handle.seek(-SAMPLED_BYTES, os.SEEK_END)
-                digest.update(handle.read())
-    return f"sha256:{digest.hexdigest()}"
+
+def _step_counter() -> Any:
+    """A stat logger of vLLM's that keeps the last `Pulse`."""
+    from vllm.v1.metrics.loggers import StatLoggerBase
+
+    class StepCounter(StatLoggerBase):
+        def __init__(self) -> None:
+            self.pulse = Pulse()
+
+        def record(self, scheduler_stats: Any, iteration_stats: Any, *_: Any, **__: Any) -> None:
+            now = self.pulse
+            if scheduler_stats is not None:
+                now = Pulse(
+                    now.steps,
+                    scheduler_stats.num_running_reqs,
+                    scheduler_stats.num_waiting_reqs,
+                    scheduler_stats.kv_cache_usage,
+                )
+            self.pulse = replace(now, steps=now.steps + 1)
+
+        def log_engine_initialized(self) -> None:
+            pass
+
+    return StepCounter()
+
+
+def request_seed(seed: int, request_id: str) -> int:
+    """A request's own seed: 32 bits of a hash of the run's and of the request's name, which names the document."""
+    digest = hashlib.sha256(f"{seed}/{request_id}".encode()).digest()
+    return int.from_bytes(digest[:4], "big")
+
+
+def _root_cause() -> str | None:
+    """The last error in this process's own log, where its standard error goes to a file, as under Ray: engine
+    processes write theirs there, and tell their parent only that there was one."""
+    try:
+        path = Path(os.readlink("/proc/self/fd/2"))
+        lines = path.read_text("utf-8", errors="replace")[-LOG_TAIL_CHARACTERS:].splitlines() if path.is_file() else []
+    except OSError:
+        return None
+    found = [line for line in lines if re.search(r"\b\w+(Error|Exception): ", line)]
+    return " ".join(found[-1].split())[:500] if found else None
+
+
+def _lora_request(lora: str | None) -> Any:
+    if lora is None:
+        return None
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest("synthesizer", 1, lora)
+
+
+def _lora_rank(lora: str) -> int:
+    """The adapter's rank. Raises `ConfigError` where the folder holds no adapter."""
+    path = Path(lora, "adapter_config.json")
+    try:
+        return int(json.loads(path.read_text("utf-8"))["r"])
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(
+            f"no LoRA adapter in {lora}", wanted="adapter_config.json with its rank, r", got=str(error)
+        ) from error
+
+
+def _processor() -> str:
+    """The name of this machine's processor."""
+    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

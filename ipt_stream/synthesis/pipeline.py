@@ -1,33 +1,43 @@
-"""The synthesize stage: shards -> segments -> engines -> segment files and the ledger. The only Ray Data wiring.
+"""The synthesize stage: shards -> work orders -> engines -> segment files and the ledger. The only Ray Data wiring.
 
-    shards --flat--> segments (one a row, read in order) --actors--> records --driver--> ledger
+    listing, ledger --plan--> orders (one a row) --actors: read, synthesize, publish, record--> what came of each
 
-A row of the dataset is one whole segment, so how Ray Data splits and merges blocks can't change what a segment is.
-Each record is written to the ledger as it arrives; killed at any moment, the next run does what is not recorded.
+An order is a run of segments of one shard; an actor reads it, keeps its engine full with it, and records each segment
+in the ledger as it is published. So neither documents nor results pass through the driver, and how Ray Data splits and
+merges blocks can't change what a segment is. Killed at any moment, the next run does what is not recorded.
 """
 
 from __future__ import annotations
 
 import json
-import time
-from collections import Counter
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from itertools import islice
 from typing import Any
 
 from pydantic import Field
 
 from ipt_stream import storage
+from ipt_stream.claim import claim
 from ipt_stream.config import Settings
-from ipt_stream.corpus.formats import Format, ShardSpec
-from ipt_stream.corpus.readers import InputConfig, listing_fingerprint, resolve_shards
-from ipt_stream.errors import IptError, LedgerError, RejectionLimitExceeded
-from ipt_stream.ledger import Ledger, open_ledger
-from ipt_stream.progress import log, meter
-from ipt_stream.stage import Stage, StageReport, run_once
-from ipt_stream.synthesis.engine import EngineConfig, VllmEngine, model_identity
-from ipt_stream.synthesis.plan import RunPlan, save_plan
+from ipt_stream.corpus.document import Document
+from ipt_stream.corpus.formats import Format, ShardBroken, ShardSpec
+from ipt_stream.corpus.readers import InputConfig, list_shards, listing_fingerprint, read_rows, resolve_shards
+from ipt_stream.errors import ConfigError, EngineError, InputError, IptError, RejectionLimitExceeded, StorageError
+from ipt_stream.ledger import read_ledger
+from ipt_stream.progress import log
+from ipt_stream.stage import Figure, Stage, StageReport, run_once
+from ipt_stream.synthesis.engine import EngineConfig, VllmEngine
+from ipt_stream.synthesis.model_files import model_identity
+from ipt_stream.synthesis.orders import Order, plan_orders
+from ipt_stream.synthesis.plan import RunPlan, load_plan, save_plan
+from ipt_stream.synthesis.supervise import Board, Stopped, supervise
+from ipt_stream.synthesis.tally import COUNTS, Tally, tally
 from ipt_stream.synthesis.worker import EngineFactory
+
+SAMPLED_ROWS = 256
+COMPRESSION = 2.7
+"""How much smaller than its text a compressed shard is about; only for estimates."""
 
 
 class LimitsConfig(Settings):
@@ -58,28 +68,51 @@ class SynthesizeConfig(Settings):
     """Rows a segment: what is lost at most when a worker dies."""
     limits: LimitsConfig = LimitsConfig()
     """What may be rejected."""
+    grace_seconds: float = Field(60, ge=0)
+    """After SIGTERM or Ctrl-C: time for the segments in flight to be finished; what is not is made by the next run."""
 
 
 def synthesize(config: SynthesizeConfig, make_engine: EngineFactory = VllmEngine) -> StageReport:
     """Synthesize pairs for all selected documents of the input; resumes a run that was killed.
 
+    Told to stop (SIGTERM, Ctrl-C) it finishes what is in flight within `grace_seconds` and gives the report of an
+    unfinished stage.
+
     Raises:
         InputError: the input is not what it should be; before any engine starts.
-        LedgerError: the run directory belongs to other settings, or a document was lost or doubled.
+        LedgerError: the run directory belongs to other settings, another driver is at work there, or a document was
+            lost or doubled.
         RejectionLimitExceeded: finished, with more rejects than `limits` allows.
     """
-    shards = resolve_shards(config.input)
+    shards = _resolve(config)
     report = run_once(
         config.output, "synthesize", _settings(config, shards), lambda stage: _run(config, shards, stage, make_engine)
     )
-    _check_limits(config, report)
+    if not report.stopped:
+        _check_limits(config, report)
     return report
+
+
+def _resolve(config: SynthesizeConfig) -> list[ShardSpec]:
+    """The input's shards: as the plan in the run directory has them where it is of the same listing and columns."""
+    if not storage.exists(storage.join(config.output, "plan.json")):
+        return resolve_shards(config.input)
+    listed = list_shards(config.input)
+    plan = load_plan(config.output)
+    same = listing_fingerprint(listed) == listing_fingerprint(plan.shards)
+    if not same or plan.columns != _named_columns(config.input):
+        return resolve_shards(config.input)
+    return [replace(shard, path=here.path) for shard, here in zip(plan.shards, listed, strict=True)]
+
+
+def _named_columns(config: InputConfig) -> tuple[str | None, ...]:
+    return (config.text_column, config.id_column, config.format)
 
 
 def _settings(config: SynthesizeConfig, shards: list[ShardSpec]) -> dict[str, Any]:
     """All that decides the output; how fast it is made, and on how many engines, is left out."""
     engine = config.engine
-    return {
+    settings: dict[str, Any] = {
         "input": {
             "listing": listing_fingerprint(shards),
             "shards": len(shards),
@@ -91,231 +124,209 @@ def _settings(config: SynthesizeConfig, shards: list[ShardSpec]) -> dict[str, An
         "segment_documents": config.segment_documents,
         "engine": {
             "model": model_identity(engine.model, engine.revision),
+            "lora": None if engine.lora is None else model_identity(engine.lora, engine.revision),
             "max_model_len": engine.max_model_len,
             "max_new_tokens": engine.max_new_tokens,
+            "sampling": engine.sampling.model_dump(),
             "dtype": engine.dtype,
             "arguments": engine.arguments,
         },
     }
+    return settings
 
 
 def _run(config: SynthesizeConfig, shards: list[ShardSpec], stage: Stage, make_engine: EngineFactory) -> StageReport:
-    plan = RunPlan(tuple(shards), config.segment_documents, config.rounds, config.fraction, config.seed)
-    save_plan(config.output, plan)
-    storage.remove_temporaries(storage.join(config.output, "segments"))
-    ledger = open_ledger(config.output)
-    pending = _pending(shards, ledger)
-    made = {key for key, record in ledger.records.items() if record["kind"] == "segment"}
-    if made:
-        log.info("resuming: %d segments are done, %d shards are left to read", len(made), len(pending))
-    started = time.time()
-    total = sum(shard.rows for shard in shards if shard.rows is not None)
-    known = total if all(shard.rows is not None for shard in shards) else None
-    resumed = sum(ledger.records[key]["rows"] for key in made)
-    with meter("synthesize", known, "documents", resumed=resumed, metrics_path=_metrics_path(config.output)) as bar:
-        first = started
-        totals: Counter[str] = Counter()
-        for record in _records(config, plan, pending, ledger, make_engine) if pending else ():
-            if record["kind"] == "segment":
-                first = min(first, record["started"]) if totals else record["started"]
-                totals.update({key: record[key] for key in ("raw_tokens", "generated_tokens", "pairs")})
-                totals.update(prompt=record["prompt_tokens"], cached=record["cached_tokens"])
-            ledger.append(record)
-            if record["kind"] == "segment":
-                elapsed = max(time.time() - first, 1e-3)
-                cached = totals["cached"] / max(totals["prompt"], 1)
-                bar.update(
-                    record["rows"],
-                    {
-                        "raw tokens/s": totals["raw_tokens"] / elapsed,
-                        "generated tokens/s": totals["generated_tokens"] / elapsed,
-                        "cached": f"{cached:.0%}",
-                        "pairs": totals["pairs"],
-                    },
-                )
-        elapsed = time.time() - first
-    figures = check_conservation(ledger, len(shards))
-    figures["synthesis_seconds"] = round(elapsed, 1)
-    if totals:
-        figures["raw_tokens_per_second"] = round(totals["raw_tokens"] / elapsed)
-        figures["generated_tokens_per_second"] = round(totals["generated_tokens"] / elapsed)
-    return stage.finish(figures, _lines(figures, ledger))
+    named = _named_columns(config.input)
+    plan = RunPlan(tuple(shards), config.segment_documents, config.rounds, config.fraction, config.seed, named)
+    board = Board()
+    with claim(config.output, board.tell) as held:
+        save_plan(config.output, plan)
+        storage.remove_temporaries(storage.join(config.output, "segments"))
+        before = tally(read_ledger(config.output))
+        bytes_a_row = _bytes_a_row(shards, before)
+        at_once, smallest = _orders_at_once(config.engine, plan)
+        at_once *= config.engine.most_replicas()
+        orders = list(plan_orders(shards, before, config.segment_documents, at_once, bytes_a_row, smallest))
+        board.begin(before, shards, bytes_a_row)
+        if before.made:
+            log.info("resuming: %s segments are done", f"{before.counts['segments']:,}")
+        stopped = None
+        if orders:
+            try:
+                _work(config, plan, orders, board, held.check, make_engine)
+            except Stopped as reason:
+                stopped = reason
+        held.check()
+        final = tally(read_ledger(config.output))
+        if stopped is not None and any(not final.is_whole(shard.index) for shard in shards):
+            return StageReport({}, (f"stopped early: {stopped}; run the same command again to go on",), stopped=True)
+        final.check_conservation(len(shards), config.output)
+        figures = _figures(final, before, len(shards), board)
+        return stage.finish(figures, _lines(figures, final, shards))
 
 
-def _pending(shards: list[ShardSpec], ledger: Ledger) -> list[tuple[ShardSpec, frozenset[int]]]:
-    """The shards that are not wholly recorded, each with the numbers of its segments that are."""
-    made: dict[int, set[int]] = {}
-    ends: dict[int, int] = {}
-    for record in ledger.records.values():
-        if record["kind"] == "segment":
-            made.setdefault(record["shard"], set()).add(record["number"])
-        else:
-            ends[record["shard"]] = record["segments"]
-    return [
-        (shard, frozenset(made.get(shard.index, ())))
-        for shard in shards
-        if ends.get(shard.index) is None or len(made.get(shard.index, ())) < ends[shard.index]
-    ]
+def _bytes_a_row(shards: Sequence[ShardSpec], made: Tally) -> float:
+    """About how many bytes a row has, in shards that don't say how many rows they have."""
+    unknown = [shard for shard in shards if shard.rows is None]
+    read = [shard for shard in unknown if shard.index in made.ends and not made.ends[shard.index].broken]
+    rows = sum(made.ends[shard.index].rows for shard in read)
+    if rows:
+        return max(sum(shard.size_bytes for shard in read) / rows, 1.0)
+    for shard in unknown:
+        try:
+            texts = [row.text for row in islice(read_rows(shard), SAMPLED_ROWS) if isinstance(row, Document)]
+        except (ShardBroken, StorageError):
+            continue
+        if texts:
+            packed = shard.path.endswith((".gz", ".zst", ".zstd"))
+            return max(sum(map(len, texts)) / len(texts) / (COMPRESSION if packed else 1.0), 1.0)
+    return 1000.0
 
 
-def _records(
+def _work(
     config: SynthesizeConfig,
     plan: RunPlan,
-    pending: list[tuple[ShardSpec, frozenset[int]]],
-    ledger: Ledger,
+    orders: list[Order],
+    board: Board,
+    check: Any,
     make_engine: EngineFactory,
-) -> Iterator[dict[str, Any]]:
-    """Ledger records as they are made, of whatever is not in the ledger yet."""
+) -> None:
+    """Have all `orders` done by engines in Ray actors, watched over. Raises `Stopped` when told to stop."""
     import ray
     from ray.data import ActorPoolStrategy
 
+    from ipt_stream.synthesis.coordinator import start_coordinator
     from ipt_stream.synthesis.ray_session import ensure_ray
 
     ensure_ray()
-    gpus = config.engine.gpus
+    engine = config.engine
+    gpus = engine.gpus
     if gpus is None:
-        gpus = 1.0 if _cluster_resources().get("GPU", 0) else 0.0
+        gpus = 1.0 if ray.cluster_resources().get("GPU", 0) else 0.0  # type: ignore[no-untyped-call]
+    coordinator = start_coordinator()
+    at_once, _ = _orders_at_once(engine, plan)
+    replicas = engine.replicas
+    pool = {"size": replicas} if isinstance(replicas, int) else {"min_size": replicas[0], "max_size": replicas[1]}
     context = ray.data.DataContext.get_current()
-    context.target_max_block_size = 1  # A block a segment: engines take segments one by one, in the order of reading.
-    items = [
-        {
-            "shard": json.dumps({key: getattr(shard, key) for key in ShardSpec.__slots__}),
-            "finished": json.dumps(sorted(finished)),
-        }
-        for shard, finished in pending
-    ]
-    read = partial(_read, segment_documents=plan.segment_documents)
-    segments = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(read, batch_size=1, num_cpus=0.5)
-    records = segments.map_batches(
+    context.target_max_block_size = None
+    items = [{"order": _order_to_json(order)} for order in orders]
+    done = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         _Actor,
         batch_size=None,
         compute=ActorPoolStrategy(
-            size=config.engine.replicas,
-            max_tasks_in_flight_per_actor=2 * config.engine.segments_in_flight,
-            max_concurrent_calls_per_actor=config.engine.segments_in_flight,
+            **pool,
+            max_tasks_in_flight_per_actor=at_once + 1,
+            max_concurrent_calls_per_actor=at_once,
             enable_true_multi_threading=True,
         ),
         num_gpus=gpus,
-        num_cpus=config.engine.cpus,
-        fn_constructor_args=(config.engine, plan.without_shards(), config.output, gpus, make_engine),
+        num_cpus=engine.cpus,
+        fn_constructor_args=(engine, plan.without_shards(), config.output, gpus, make_engine, coordinator),
     )
-    for row in records.iter_rows():
-        record = json.loads(row["record"])
-        if "error" in record:
-            raise IptError(record["error"])
-        if record["id"] not in ledger.records:
-            yield record
+
+    def results() -> Iterator[None]:
+        for row in done.iter_rows():
+            result = json.loads(row["result"])
+            if result["error"] is not None:
+                raise _ERRORS.get(result["kind"], IptError)(result["error"])
+            yield
+
+    supervise(results(), coordinator, board, config.output, engine.stall_seconds, config.grace_seconds, check)
 
 
-def _cluster_resources() -> dict[str, float]:
-    import ray
+_ERRORS: dict[str, type[IptError]] = {
+    kind.__name__: kind for kind in (ConfigError, InputError, StorageError, EngineError)
+}
 
-    return dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
+
+def _orders_at_once(engine: EngineConfig, plan: RunPlan) -> tuple[int, int]:
+    """Orders that an engine works on, and segments that an order has at least.
+
+    The last orders of a run are the smallest, and all that an engine works on must fill it: one more than that, for
+    one that ends. Where segments are tiny, an order has an eighth of what fills the engine.
+    """
+    segments = engine.segments_at_once(plan.chains_a_segment())
+    smallest = max(1, segments // 8)
+    return -(-segments // smallest) + 1, smallest
 
 
-def _read(batch: dict[str, Any], segment_documents: int) -> Iterator[dict[str, list[Any]]]:
-    """A shard's description to its segments: the reading tasks. Rows are (header: JSON, documents: Arrow bytes)."""
-    from ipt_stream.synthesis.read_segments import ShardEnd, encode_documents, read_segments
+def _order_to_json(order: Order) -> str:
+    return json.dumps({**asdict(order), "finished": sorted(order.finished)})
 
-    for description, finished in zip(batch["shard"], batch["finished"], strict=True):
-        fields = json.loads(str(description))
-        shard = ShardSpec(**{**fields, "format": Format(fields["format"])})
-        for item in read_segments(shard, segment_documents, frozenset(json.loads(str(finished)))):
-            if isinstance(item, ShardEnd):
-                header = {"kind": "shard", "rows": item.rows, "segments": item.segments, "broken": item.broken}
-                header |= {"id": f"shard-{item.shard:06d}", "shard": item.shard}
-                yield {"header": [json.dumps(header)], "documents": [b""]}
-                continue
-            header = {"kind": "segment", "shard": item.shard, "number": item.number, "start_row": item.start_row}
-            header |= {"rows": item.rows, "rejected": item.rejected}
-            yield {"header": [json.dumps(header)], "documents": [encode_documents(item.documents)]}
+
+def _order_from_json(text: str) -> Order:
+    fields = json.loads(text)
+    shard = ShardSpec(**{**fields["shard"], "format": Format(fields["shard"]["format"])})
+    return Order(**{**fields, "shard": shard, "finished": frozenset(fields["finished"])})
 
 
 class _Actor:
-    """What Ray Data calls; the work is `SegmentSynthesizer`'s."""
+    """What Ray Data calls; the work is `SegmentSynthesizer`'s. Errors travel as rows, so that they arrive in a line."""
 
     def __init__(self, *arguments: Any) -> None:
         from ipt_stream.progress import set_up_logging
+        from ipt_stream.synthesis.coordinator import reporter
         from ipt_stream.synthesis.worker import SegmentSynthesizer
 
         set_up_logging()
-        self._synthesizer = SegmentSynthesizer(*arguments)
-        log.info("engine ready after %.0f s", self._synthesizer.engine_start_seconds)
+        engine, plan, output, gpus, make_engine, coordinator = arguments
+        self._error: IptError | None = None
+        try:
+            self._synthesizer = SegmentSynthesizer(engine, plan, output, gpus, make_engine, reporter(coordinator))
+        except IptError as error:
+            self._error = error
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        from ipt_stream.synthesis.read_segments import SegmentInput, decode_documents
+        results = []
+        for text in batch["order"]:
+            error = self._error
+            if error is None:
+                try:
+                    self._synthesizer.run_order(_order_from_json(str(text)))
+                except IptError as problem:
+                    error = problem
+            kind = next((name for name, known in _ERRORS.items() if isinstance(error, known)), "")
+            results.append(json.dumps({"error": None if error is None else str(error), "kind": kind}))
+        return {"result": results}
 
-        records = []
-        for text, content in zip(batch["header"], batch["documents"], strict=True):
-            header = json.loads(str(text))
-            if header.pop("kind") == "segment":
-                item = SegmentInput(documents=decode_documents(content), **header)
-                records.append(json.dumps(self._synthesizer.synthesize(item)))
-            else:
-                records.append(json.dumps({"kind": "shard", **header}))
-        return {"record": records}
 
-
-def check_conservation(ledger: Ledger, shards: int) -> dict[str, float | int | str]:
-    """The run's counts, once it is proved that every document came out exactly once.
-
-    Raises:
-        LedgerError: documents in are not augmented + raw + rejected, or a shard or a segment is missing.
-    """
-    segments = [record for record in ledger.records.values() if record["kind"] == "segment"]
-    ends = [record for record in ledger.records.values() if record["kind"] == "shard"]
-    count: Counter[str] = Counter()
-    for record in segments:
-        for key in ("augmented", "raw", "unselected", "pairs", "pieces"):
-            count[key] += record[key]
-        for key in ("raw_tokens", "prompt_tokens", "cached_tokens", "generated_tokens"):
-            count[key] += record[key]
-        count["rejected"] += sum(len(rows) for rows in record["rejected"].values())
-    rows = sum(record["rows"] for record in ends)
-    out = count["augmented"] + count["raw"] + count["rejected"]
-    planned = sum(record["segments"] for record in ends)
-    if len(ends) != shards or planned != len(segments) or rows != out:
-        raise LedgerError(
-            f"{ledger.root}: the counts don't add up",
-            wanted=f"{rows} documents of {shards} shards in {planned} segments",
-            got=f"{out} documents of {len(ends)} shards in {len(segments)} segments",
-            fix="report this, with the ledger folder",
-        )
-    figures: dict[str, float | int | str] = {
-        "documents_in": rows,
+def _figures(final: Tally, before: Tally, shards: int, board: Board) -> dict[str, Figure]:
+    count = final.counts
+    figures: dict[str, Figure] = {
+        "documents_in": sum(end.rows for end in final.ends.values()),
         "augmented": count["augmented"],
         "raw": count["raw"],
         "raw_unselected": count["unselected"],
-        "rejected": count["rejected"],
-        "broken_shards": sum(1 for record in ends if record["broken"]),
+        "rejected": sum(final.rejected.values()),
+        "broken_shards": len(final.broken_shards()),
         "shards": shards,
-        "segments": len(segments),
-        "pieces": count["pieces"],
-        "pairs": count["pairs"],
+        "segments": count["segments"],
     }
-    for key in ("raw_tokens", "prompt_tokens", "cached_tokens", "generated_tokens"):
-        figures[key] = count[key]
+    figures |= {name: count[name] for name in COUNTS if name not in ("rows", "augmented", "raw", "unselected")}
+    elapsed = board.seconds()
+    figures["synthesis_seconds"] = round(elapsed, 1)
+    if elapsed:
+        for name in ("raw_tokens", "generated_tokens"):
+            figures[f"{name}_per_second"] = round((count[name] - before.counts[name]) / elapsed)
     return figures
 
 
-def _lines(figures: dict[str, float | int | str], ledger: Ledger) -> tuple[str, ...]:
-    reasons: dict[str, Counter[str]] = {"rejected": Counter(), "no_pairs": Counter(), "dropped": Counter()}
-    for record in ledger.records.values():
-        if record["kind"] == "segment":
-            reasons["rejected"].update({key: len(rows) for key, rows in record["rejected"].items()})
-            reasons["no_pairs"].update(record["no_pairs"])
-            reasons["dropped"].update(record["dropped"])
+def _lines(figures: dict[str, Figure], final: Tally, shards: Sequence[ShardSpec]) -> tuple[str, ...]:
     lines = [
         "documents in {documents_in:,} = augmented {augmented:,} + raw {raw:,} + rejected {rejected:,}".format(
             **figures
-        )
+        ),
+        f"pairs {figures['pairs']:,} from {figures['pieces']:,} texts in {figures['segments']:,} segments",
     ]
-    lines.append(f"pairs {figures['pairs']:,} from {figures['pieces']:,} texts in {figures['segments']:,} segments")
-    for name, title in (("rejected", "rejected"), ("no_pairs", "texts without pairs"), ("dropped", "pairs dropped")):
-        if reasons[name]:
-            listed = ", ".join(f"{reason} {count:,}" for reason, count in reasons[name].most_common())
+    reasons = (("rejected", final.rejected), ("texts without pairs", final.no_pairs), ("pairs dropped", final.dropped))
+    for title, counted in reasons:
+        if counted:
+            listed = ", ".join(
+                f"{reason} {count:,}" for reason, count in sorted(counted.items(), key=lambda item: (-item[1], item[0]))
+            )
             lines.append(f"{title}: {listed}")
-    lines += [record["broken"] for record in ledger.records.values() if record.get("broken")]
+    lines += [end.broken for end in final.ends.values() if end.broken]
+    lines += [f"shard {shards[index].path} has rows that can't be read" for index in sorted(final.unreadable)]
     return tuple(lines)
 
 
@@ -336,7 +347,3 @@ def _check_limits(config: SynthesizeConfig, report: StageReport) -> None:
             got=next((line for line in report.lines if line.startswith("rejected")), ""),
             fix="look at the reasons, or raise the limit",
         )
-
-
-def _metrics_path(output: str) -> str | None:
-    return None if storage.is_remote(output) else storage.join(storage.local(output), "metrics.jsonl")

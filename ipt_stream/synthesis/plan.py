@@ -23,6 +23,7 @@ class RunPlan:
         rounds: M of the paper's M-shot examples.
         fraction: of the documents, how many are converted.
         seed: of that selection.
+        columns: what the settings named: text column, id column, format; None: found out.
     """
 
     shards: tuple[ShardSpec, ...]
@@ -30,6 +31,11 @@ class RunPlan:
     rounds: int
     fraction: float
     seed: int
+    columns: tuple[str | None, ...] = (None, None, None)
+
+    def chains_a_segment(self) -> int:
+        """About how many chains a segment has."""
+        return max(1, -(-round(self.segment_documents * self.fraction) // self.rounds))
 
     def without_shards(self) -> RunPlan:
         """The plan without its listing, to send along with one segment."""
@@ -55,4 +61,4 @@ def load_plan(output: str) -> RunPlan:
     """The plan of the run in `output`. Raises `StorageError` where there is none."""
     known = storage.read_json(storage.join(output, "plan.json"))
     shards = tuple(ShardSpec(**{**shard, "format": Format(shard["format"])}) for shard in known.pop("shards"))
-    return RunPlan(shards=shards, **known)
+    return RunPlan(shards=shards, columns=tuple(known.pop("columns")), **known)

@@ -22,6 +22,7 @@ from ipt_stream.corpus.pair import Pair
 BOS, EOS = "<s>", "</s>"
 CONTEXT_OPEN, CONTEXT_CLOSE = "<CON>", "</CON>"
 INSTRUCTION_OPEN, RESPONSE_OPEN, PAIR_CLOSE = "<QUE>", "<ANS>", "</END>"
+CONTEXT_START = f"{BOS} {CONTEXT_OPEN} "
 MARKERS = (CONTEXT_OPEN, CONTEXT_CLOSE, INSTRUCTION_OPEN, RESPONSE_OPEN, PAIR_CLOSE, BOS, EOS)
 
 
@@ -38,16 +39,20 @@ def neutralize(text: str, markers: Sequence[str] = MARKERS) -> str:
 
     Only prompts see this; the document that is stored keeps its bytes. Nothing changes where no marker occurs, so
     that such prompts equal the plain template.
+
+    Args:
+        text: any text.
+        markers: each of two characters at least, and without white space.
     """
     for marker in markers:
-        if marker in text:
+        while marker in text:  # again, where a marker overlaps itself: `||` in `|||`
             text = text.replace(marker, marker[0] + " " + marker[1:])
     return text
 
 
 def format_context(text: str) -> str:
     """The part of a shot that the synthesizer is given: `<s> <CON> {text} </CON>` and a blank line."""
-    return f"{BOS} {CONTEXT_OPEN} {text} {CONTEXT_CLOSE}\n\n"
+    return f"{CONTEXT_START}{text} {CONTEXT_CLOSE}\n\n"
 
 
 def format_pair(pair: Pair) -> str:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import os
 
+from ipt_stream import storage
+from ipt_stream.errors import ConfigError, IptError
+
 OBJECT_STORE_BYTES = 512 * 2**20
 """Shared memory of a local session; a cluster has its own."""
 
@@ -18,27 +21,66 @@ def ensure_ray(num_cpus: int | None = None) -> None:
 
     Args:
         num_cpus: cores of a local session; None: all.
+
+    Raises:
+        IptError: the cluster doesn't answer, or doesn't take this process in.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")  # A busy machine needs more than the default 30 s.
     import ray
 
     if ray.is_initialized():
         return
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=True, logging_level=logging.ERROR)
+    address = os.environ.get("RAY_ADDRESS")
+    # `log_to_driver`: workers report what matters; what else they write lies on their nodes, and would be noise here.
+    if address:
+        os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "3")  # attempts, of 40 s each; by default 20
+        try:
+            ray.init(logging_level=logging.ERROR, log_to_driver=False)
+        except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+            raise IptError(
+                f"can't join the Ray cluster at {address}",
+                wanted="a cluster that answers and takes this process in",
+                got=str(error).strip().splitlines()[-1],
+                fix="correct RAY_ADDRESS, or unset it to work on this machine alone; where the cluster asks for a "
+                "token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN",
+            ) from error
     else:
         # Ray refuses an object store below 75 MB, and one is plenty here: blocks hold one segment each.
         ray.init(
+            "local",  # never a cluster that `ray start` left on this machine
             num_cpus=num_cpus,
             object_store_memory=OBJECT_STORE_BYTES,
             include_dashboard=False,
             _node_ip_address=LOOPBACK,
             logging_level=logging.ERROR,
+            log_to_driver=False,
         )
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+
+
+def check_shared(path: str, name: str) -> None:
+    """On a cluster, refuse a path that each node would take for a place of its own.
+
+    A job that `ray job submit` started, and each of its workers, works in its node's own copy of the job's files, which
+    Ray deletes some time later.
+
+    Args:
+        path: a directory, or an object-store URL.
+        name: of the setting that names it.
+
+    Raises:
+        ConfigError: it is a relative path, and this process belongs to a cluster.
+    """
+    if os.environ.get("RAY_ADDRESS") and not storage.is_remote(path) and not os.path.isabs(storage.local(path)):
+        raise ConfigError(
+            f"{name}={path} would be another place on each node of the cluster",
+            wanted="an object-store URL, or the full path of a directory that all nodes share",
+            got="a relative path",
+            fix=f"set {name} to s3://BUCKET/PREFIX or /FULL/PATH",
+        )

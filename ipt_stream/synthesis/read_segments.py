@@ -1,14 +1,16 @@
-"""From a shard to its segments, in one pass: the part of synthesis that runs as plain Ray tasks."""
+"""From a shard to its segments, in one pass."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ipt_stream.corpus.document import Document
-from ipt_stream.corpus.formats import RejectedRow, ShardBroken, ShardSpec
+from ipt_stream.corpus.formats import RejectedRow, Rows, ShardBroken, ShardSpec
 from ipt_stream.corpus.readers import read_rows
+from ipt_stream.progress import log
+from ipt_stream.synthesis.orders import Order
+from ipt_stream.synthesis.tally import UNREADABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,63 +51,67 @@ class ShardEnd:
     broken: str | None
 
 
-def read_segments(
-    shard: ShardSpec, segment_documents: int, finished: frozenset[int]
-) -> Iterator[SegmentInput | ShardEnd]:
-    """The segments of `shard` that are not in `finished`, in order, and then its end.
+def read_segments(order: Order, segment_documents: int) -> Iterator[SegmentInput | ShardEnd]:
+    """The segments of `order` that are not finished, in order, and the shard's end if it lies in there, unless known.
 
-    Memory: one segment. Whole row groups before the first missing segment are not read where the format allows it.
+    A shard's end belongs to just one order: to the one that has the last row. (An order looks one row further than its
+    last segment; one that begins where the shard ends, or behind it, finds nothing and says nothing.)
+
+    Memory: one segment. Whole row groups before the first segment are not read where the format allows it.
     """
-    number = 0
-    while number in finished:
-        number += 1
-    row = number * segment_documents
+    shard, number = order.shard, order.first
+    row = start = number * segment_documents
     documents: list[Document] = []
     rejected: dict[str, list[int]] = {}
-    start = row
     broken = None
-    rows = read_rows(shard, row)
+    rows = read_rows_of_segments(shard, row, segment_documents)
     while True:
         try:
             item = next(rows, None)
         except ShardBroken as error:
             broken, item = str(error), None
-        if item is not None:
-            row = item.row + 1
-            if isinstance(item, RejectedRow):
-                rejected.setdefault(item.reason, []).append(item.row)
-            else:
-                documents.append(item)
-        if (item is None and row > start) or row - start == segment_documents:
-            if number not in finished:
+        if row - start == segment_documents or (item is None and row > start):
+            if number not in order.finished:
                 yield SegmentInput(shard.index, number, start, row - start, tuple(documents), rejected)
             number, start, documents, rejected = number + 1, row, [], {}
         if item is None:
-            yield ShardEnd(shard.index, row, number, broken)
+            if not order.end_is_known and (row == 0 or row > order.first * segment_documents):
+                yield ShardEnd(shard.index, row, number, broken)
             return
+        if number == order.stop:
+            return
+        row = item.row + 1
+        if isinstance(item, RejectedRow):
+            rejected.setdefault(item.reason, []).append(item.row)
+        else:
+            documents.append(item)
 
 
-def encode_documents(documents: tuple[Document, ...]) -> bytes:
-    """Documents as Arrow IPC bytes, to cross a process border without pickle."""
-    import pyarrow as pa
+def read_rows_of_segments(shard: ShardSpec, start_row: int, segment_documents: int) -> Rows:
+    """Rows `start_row` and on of `shard`; what a broken part took along is rejected as unreadable, where that can be.
 
-    columns = {
-        "document_id": pa.array([document.document_id for document in documents], pa.string()),
-        "source_id": pa.array([document.source_id for document in documents], pa.string()),
-        "source": pa.array([document.source for document in documents], pa.string()),
-        "row": pa.array([document.row for document in documents], pa.int64()),
-        "text": pa.array([document.text for document in documents], pa.large_string()),
-    }
-    table = pa.table(columns)
-    buffer = io.BytesIO()
-    with pa.ipc.new_stream(buffer, table.schema) as writer:
-        writer.write_table(table)
-    return buffer.getvalue()
+    A shard that says how many rows it has (Parquet) can be read on behind a broken part: at the next segment. The rest
+    of the broken one is unreadable, even if the break ends within it: so what is in a segment does not depend on where
+    reading began, and orders of one shard agree on where it ends.
 
-
-def decode_documents(content: bytes) -> tuple[Document, ...]:
-    """The documents in `encode_documents`' bytes."""
-    import pyarrow as pa
-
-    with pa.ipc.open_stream(content) as reader:
-        return tuple(Document(**record) for record in reader.read_all().to_pylist())
+    Raises:
+        ShardBroken: after the last readable row of a shard that can only be read from its start.
+        StorageError: the shard can't be opened or read now.
+    """
+    row = start_row
+    while True:
+        try:
+            for item in read_rows(shard, row):
+                yield item
+                row = item.row + 1
+            return
+        except ShardBroken as error:
+            if shard.rows is None:
+                raise
+            log.warning("%s", error)
+            stop = min((row // segment_documents + 1) * segment_documents, shard.rows)
+            for unread in range(row, stop):
+                yield RejectedRow(unread, UNREADABLE, None)
+            row = stop
+            if row >= shard.rows:
+                return

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 
 from ipt_stream import storage
 from ipt_stream.corpus.document import Document
 from ipt_stream.corpus.formats import ShardSpec
-from ipt_stream.corpus.readers import read_rows
 from ipt_stream.corpus.selection import is_selected, selection_key
 from ipt_stream.errors import InputError
-from ipt_stream.ledger import open_ledger
+from ipt_stream.ledger import read_ledger
 from ipt_stream.synthesis import segment
 from ipt_stream.synthesis.plan import RunPlan, load_plan
 from ipt_stream.synthesis.prompt import Shot
+from ipt_stream.synthesis.read_segments import read_rows_of_segments
 from ipt_stream.synthesis.segment import SegmentRow, Status, outcomes
 
 
@@ -85,7 +85,7 @@ def list_segments(output: str) -> list[SegmentReference]:
         StorageError: there is no synthesis run in `output`.
     """
     plan = load_plan(output)
-    records = [record for record in open_ledger(output).records.values() if record["kind"] == "segment"]
+    records = [record for record in read_ledger(output) if record["kind"] == "segment"]
     records.sort(key=lambda record: (record["shard"], record["number"]))
     return [
         SegmentReference(
@@ -132,10 +132,8 @@ def load_rows(reference: SegmentReference) -> list[SegmentRow]:
 
 def unselected_documents(reference: SegmentReference) -> Iterator[Document]:
     """The documents of a segment's rows that were not selected for conversion, read from its shard again."""
-    stop = reference.start_row + reference.rows
-    for row in read_rows(reference.shard, reference.start_row):
-        if row.row >= stop:
-            return
+    rows = read_rows_of_segments(reference.shard, reference.start_row, reference.plan.segment_documents)
+    for row in islice(rows, reference.rows):  # No row further: there the shard may be broken.
         if isinstance(row, Document) and not is_selected_document(reference.plan, row):
             yield row
 

@@ -6,7 +6,8 @@ Joining the texts of a document's rows in `piece` order gives the document back.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,10 @@ from ipt_stream.errors import InputError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+RECORD_KEY = b"ipt_stream.record"
+"""The key of the ledger record in a segment file's metadata."""
 
 
 class Status(StrEnum):
@@ -81,8 +86,14 @@ def schema() -> pa.Schema:
     return pa.schema([pa.field(field.name, special.get(field.name, pa.string())) for field in fields(SegmentRow)])
 
 
-def encode(rows: Sequence[SegmentRow]) -> bytes:
-    """The Parquet bytes of a segment file. The same rows give the same bytes."""
+def encode(rows: Sequence[SegmentRow], record: Mapping[str, Any] | None = None) -> bytes:
+    """The Parquet bytes of a segment file. The same rows and record give the same bytes.
+
+    Args:
+        rows: by document and piece.
+        record: the segment's ledger record but for its path and hash; it lies in the file's metadata, so that a
+            segment that was published and not recorded is adopted, not made again.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -92,8 +103,21 @@ def encode(rows: Sequence[SegmentRow]) -> bytes:
     columns["pairs"] = [[{"instruction": p.instruction, "response": p.response} for p in row.pairs] for row in rows]
     columns["status"] = [row.status.value for row in rows]
     buffer = io.BytesIO()
-    pq.write_table(pa.table(columns, schema=schema()), buffer, compression="zstd")
+    metadata = {RECORD_KEY: json.dumps(record, ensure_ascii=False).encode()} if record is not None else None
+    pq.write_table(pa.table(columns, schema=schema().with_metadata(metadata)), buffer, compression="zstd")
     return buffer.getvalue()
+
+
+def read_record(content: bytes, where: str) -> dict[str, Any]:
+    """The ledger record in a segment file's bytes. Raises `InputError` where there is none."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        record: dict[str, Any] = json.loads(pq.read_schema(io.BytesIO(content)).metadata[RECORD_KEY])
+    except (pa.ArrowException, KeyError, TypeError, ValueError, OSError) as error:
+        raise InputError(f"{where} is not a segment file", got=str(error), fix="remove it and run again") from error
+    return record
 
 
 def decode(content: bytes, where: str) -> list[SegmentRow]:

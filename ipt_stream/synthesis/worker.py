@@ -1,88 +1,265 @@
-"""The actor that holds an engine: segments in, published segment files and their ledger records out."""
+"""What holds an engine: work orders in, published segment files and ledger records out.
+
+A segment is read, tokenized and cut in a thread, its chains run in the engine's event loop, its file is published once
+and then recorded. What was published and not recorded, because something was killed in between, is adopted.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import os
+import socket
 import threading
 import time
-from collections import Counter
+import uuid
+from collections import Counter, deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 from ipt_stream import storage
+from ipt_stream.ledger import LedgerWriter
 from ipt_stream.progress import log
 from ipt_stream.synthesis import segment
-from ipt_stream.synthesis.engine import Engine, EngineConfig, EngineDied, VllmEngine
+from ipt_stream.synthesis.engine import Engine, EngineConfig, EngineDied, Pulse, VllmEngine
+from ipt_stream.synthesis.model_files import local_model
+from ipt_stream.synthesis.orders import Order
 from ipt_stream.synthesis.plan import RunPlan, segment_id, segment_path
-from ipt_stream.synthesis.read_segments import SegmentInput
+from ipt_stream.synthesis.read_segments import SegmentInput, ShardEnd, read_segments
 from ipt_stream.synthesis.results import is_selected_document
-from ipt_stream.synthesis.rounds import SegmentResult, run_segment
+from ipt_stream.synthesis.rounds import Gate, SegmentResult, prepare, run_segment
 from ipt_stream.synthesis.segment import SegmentRow, Status
 from ipt_stream.synthesis.tokens import PromptTokenizer, load_tokenizer
 
 EngineFactory = Callable[[EngineConfig, float, int], Engine]
 ENGINE_DIED_EXIT_CODE = 70
+BEAT_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What a worker says of itself about once a second.
+
+    Attributes:
+        worker: names this process among all of the run.
+        host: its machine.
+        pid: its process id there.
+        start_seconds: how long its engine took to start.
+        pulse: what its engine is doing.
+        in_flight: the segments it has begun and not finished.
+        finished: the records of those that it finished since its last beat.
+    """
+
+    worker: str
+    host: str
+    pid: int
+    start_seconds: float
+    pulse: Pulse
+    in_flight: tuple[str, ...]
+    finished: tuple[dict[str, Any], ...]
+
+
+@dataclass(slots=True)
+class OrderDone:
+    """What came of an order: segments made or adopted, and whether it was stopped before its end."""
+
+    made: int = 0
+    stopped: bool = False
+
+
+@dataclass(slots=True)
+class _Activity:
+    """What the beats tell; its lock is held for moments only."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    in_flight: set[str] = field(default_factory=set)
+    finished: deque[dict[str, Any]] = field(default_factory=deque)
 
 
 class SegmentSynthesizer:
-    """One engine and what it takes to turn segments into files. Several threads may call it at once.
+    """One engine and what it takes to turn orders into files. Several threads may call it at once.
 
-    The engine lives in an event loop of its own thread; each call hands its segment to that loop and waits, so that
-    several segments are in flight on one engine.
+    Args:
+        config: the engine's settings.
+        plan: what decides which document goes where.
+        output: run directory.
+        gpus: GPUs of this engine.
+        make_engine: makes it, from settings, GPUs and the id of `</s>`.
+        report: is given a `Beat` about once a second, and answers whether to stop; None: nobody listens.
     """
 
     def __init__(
-        self, config: EngineConfig, plan: RunPlan, output: str, gpus: float, make_engine: EngineFactory = VllmEngine
+        self,
+        config: EngineConfig,
+        plan: RunPlan,
+        output: str,
+        gpus: float,
+        make_engine: EngineFactory = VllmEngine,
+        report: Callable[[Beat], bool] | None = None,
     ) -> None:
         if not gpus:
             # The CPU engine computes on all cores, whatever number of them Ray reserved for this actor.
             os.environ["OMP_NUM_THREADS"] = str(os.cpu_count())
             os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-        self._config, self._plan, self._output = config, plan, output
-        self._tokenizer: PromptTokenizer = load_tokenizer(config.model, config.revision)
+        folder = local_model(config.model, config.revision)
+        lora = local_model(config.lora, config.revision) if config.lora is not None else None
+        self._config = config.model_copy(update={"model": folder, "lora": lora})
+        self._plan, self._output, self._report = plan, output, report
+        self._ledger = LedgerWriter(output)
+        self._tokenizer: PromptTokenizer = load_tokenizer(folder, config.revision)
+        self._gate = Gate(config.chains_at_once())
+        at_once = config.segments_at_once(plan.chains_a_segment())
+        self._room = threading.Semaphore(at_once + 1)  # one more is read ahead
+        self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="segment")
+        self._turns = itertools.count(1)
+        self._stopping = threading.Event()
+        self._shut = threading.Event()
+        self._activity = _Activity()
+        self._name = uuid.uuid4().hex[:12]
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="engine", daemon=True).start()
+        self._loop_thread = threading.Thread(target=self._loop.run_forever, name="engine", daemon=True)
+        self._loop_thread.start()
         started = time.monotonic()
         self._engine = asyncio.run_coroutine_threadsafe(self._start(make_engine, gpus), self._loop).result()
         self.engine_start_seconds = time.monotonic() - started
+        facts = self._engine.facts() | {"host": socket.gethostname(), "start_seconds": round(self.engine_start_seconds)}
+        storage.publish_json(storage.join(output, "engines", f"{self._name}.json"), facts)
+        self._watchdog = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._watchdog.start()
 
     async def _start(self, make_engine: EngineFactory, gpus: float) -> Engine:
         return make_engine(self._config, gpus, self._tokenizer.eos_token_id)
 
-    def synthesize(self, item: SegmentInput) -> dict[str, Any]:
-        """Make, publish and describe one segment. Ends the process where the engine has died, to be restarted whole."""
-        started = time.time()
-        future = asyncio.run_coroutine_threadsafe(self._run(item), self._loop)
-        try:
-            result = future.result()
-        except EngineDied as error:
-            # An actor with a dead engine would be given segment after segment: only a new process can go on.
-            log.error("%s; this worker ends and is started again", error)
-            os._exit(ENGINE_DIED_EXIT_CODE)
-        content = segment.encode(result.rows)
-        path = segment_path(item.shard, item.number)
-        storage.publish_bytes(storage.join(self._output, path), content)
-        record = describe(item, result)
-        record |= {"path": path, "sha256": hashlib.sha256(content).hexdigest()}
-        return record | {"started": round(started, 3), "seconds": round(time.time() - started, 3)}
+    def run_order(self, order: Order) -> OrderDone:
+        """Make, publish and record what `order` asks for; returns when all of it is recorded, or what was begun when it
+        was told to stop.
 
-    async def _run(self, item: SegmentInput) -> SegmentResult:
+        Raises:
+            IptError: what can't be mended by trying again, such as a full disk. What was recorded stays.
+        """
+        running: list[Future[bool]] = []
+        done = OrderDone(stopped=self._stopping.is_set())
+        if done.stopped:
+            return done
+        for item in read_segments(order, self._plan.segment_documents):
+            if isinstance(item, ShardEnd):
+                self._ledger.append(_shard_record(item))
+                continue
+            self._room.acquire()
+            if self._stopping.is_set():
+                self._room.release()
+                done.stopped = True
+                break
+            future = self._threads.submit(self._segment, item, next(self._turns))
+            future.add_done_callback(lambda _: self._room.release())
+            running.append(future)
+            if any(made.done() and made.exception() for made in running):
+                break
+        done.made = sum(made.result() for made in running)
+        done.stopped = done.stopped or done.made < len(running)
+        self._beat()
+        return done
+
+    def _segment(self, item: SegmentInput, turn: int) -> bool:
+        """Make, publish and record one segment; False where it was not begun, for it is time to stop.
+
+        Ends the process where the engine has died, to be restarted whole.
+        """
+        if self._stopping.is_set():
+            return False
+        name, path = segment_id(item.shard, item.number), segment_path(item.shard, item.number)
+        place = storage.join(self._output, path)
+        with self._activity.lock:
+            self._activity.in_flight.add(name)
+        try:
+            if storage.exists(place):
+                content = storage.read_bytes(place)
+            else:
+                content = self._make(item, turn, name)
+                if not storage.publish_once(place, content):
+                    content = storage.read_bytes(place)
+            record = segment.read_record(content, place)
+            record |= {"path": path, "sha256": hashlib.sha256(content).hexdigest()}
+            self._ledger.append(record)
+            with self._activity.lock:
+                self._activity.finished.append(record)
+        except EngineDied as error:
+            self._end(f"{error}")
+        finally:
+            with self._activity.lock:
+                self._activity.in_flight.discard(name)
+        return True
+
+    def _make(self, item: SegmentInput, turn: int, name: str) -> bytes:
+        """The file of a segment, its record inside."""
+        started = time.time()
+        budget_tokens = self._config.max_model_len - self._config.max_new_tokens
         selected = [document for document in item.documents if is_selected_document(self._plan, document)]
-        return await run_segment(
+        pieces = prepare(self._tokenizer, selected, budget_tokens)
+        work = run_segment(
             self._engine,
             self._tokenizer,
-            selected,
-            segment_id=segment_id(item.shard, item.number),
+            pieces,
+            segment_id=name,
             rounds=self._plan.rounds,
-            budget_tokens=self._config.max_model_len - self._config.max_new_tokens,
+            budget_tokens=budget_tokens,
+            gate=self._gate,
+            turn=turn,
         )
+        result = asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        record = describe(item, result)
+        record |= {"started": round(started, 3), "seconds": round(time.time() - started, 3)}
+        return segment.encode(result.rows, record)
+
+    def _watch(self) -> None:
+        """Beat once a second; end the process where the engine has requests and stands still."""
+        last, since = Pulse(), time.monotonic()
+        self._beat()
+        while not self._shut.wait(BEAT_SECONDS):
+            self._beat()
+            pulse = self._engine.pulse()
+            if pulse.steps != last.steps or not self._gate.inside:
+                last, since = pulse, time.monotonic()
+            elif time.monotonic() - since > self._config.stall_seconds:
+                self._end(f"the engine has done no step for {self._config.stall_seconds:g} s, with requests waiting")
+
+    def _beat(self) -> None:
+        """Report what is going on, if anybody listens."""
+        if self._report is None:
+            return
+        with self._activity.lock:
+            in_flight = tuple(sorted(self._activity.in_flight))
+            finished = tuple(self._activity.finished)
+            self._activity.finished.clear()
+        who = (self._name, socket.gethostname(), os.getpid(), self.engine_start_seconds)
+        if self._report(Beat(*who, self._engine.pulse(), in_flight, finished)):
+            self._stopping.set()
+
+    def _end(self, why: str) -> None:
+        """Only a new process can go on: an actor with a dead engine would be given order after order."""
+        log.error("%s; this worker ends and is started again", why)
+        try:
+            self._engine.kill()
+        finally:
+            os._exit(ENGINE_DIED_EXIT_CODE)
+
+    def stop(self) -> None:
+        """Begin no further segment; those in flight go on."""
+        self._stopping.set()
 
     def shutdown(self) -> None:
-        """End the engine."""
+        """End the engine and all threads, when what is in flight is done."""
+        self._stopping.set()
+        self._shut.set()
+        self._watchdog.join()
+        self._threads.shutdown()
         self._engine.shutdown()
         self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop_thread.join()
+        self._loop.close()
 
 
 def describe(item: SegmentInput, result: SegmentResult) -> dict[str, Any]:
@@ -111,9 +288,21 @@ def describe(item: SegmentInput, result: SegmentResult) -> dict[str, Any]:
         "raw_tokens": result.raw_tokens,
         "prompt_tokens": sum(row.prompt_tokens for row in result.rows),
         "cached_tokens": sum(row.cached_tokens for row in result.rows),
+        "resent_tokens": result.resent_tokens,
         "generated_tokens": sum(row.generated_tokens for row in result.rows),
     }
 
 
 def _reasons(rows: tuple[SegmentRow, ...]) -> dict[str, int]:
     return dict(Counter(row.reason for row in rows if row.status is Status.NO_PAIRS))
+
+
+def _shard_record(end: ShardEnd) -> dict[str, Any]:
+    return {
+        "id": f"shard-{end.shard:06d}",
+        "kind": "shard",
+        "shard": end.shard,
+        "rows": end.rows,
+        "segments": end.segments,
+        "broken": end.broken,
+    }

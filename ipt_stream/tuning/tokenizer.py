@@ -12,22 +12,11 @@ from typing import TYPE_CHECKING
 
 from ipt_stream.errors import ConfigError
 from ipt_stream.synthesis.prompt import BOS, EOS
+from ipt_stream.synthesis.words import WORDS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-# GPT-2's way to cut text into words, with three changes: a marker such as " <CON>" is one word, so is a run of line
-# breaks ("\n\n" between pairs), and digits go in threes at most.
-WORDS = (
-    r" ?</?[A-Z]+>"
-    r"|'(?:[sdmt]|ll|ve|re)"
-    r"| ?\p{L}+"
-    r"| ?\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]+"
-    r"|\n+"
-    r"|\s+(?!\S)"
-    r"|\s+"
-)
 SMALLEST = 256 + 2
 
 

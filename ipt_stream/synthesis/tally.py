@@ -1,0 +1,132 @@
+"""What a run's ledger says in sum: which segments are made, how shards ended, and the counts. Pure.
+
+A tally of a million segments fits in tens of megabytes: of each it keeps a number in a set, and adds its counts up.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ipt_stream.errors import LedgerError
+
+COUNTS = (
+    "rows", "augmented", "raw", "unselected", "pairs", "pieces", "raw_tokens", "prompt_tokens", "cached_tokens",
+    "resent_tokens", "generated_tokens",
+)  # fmt: skip
+UNREADABLE = "unreadable"
+"""The reason of rows that a broken part of a shard took along."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRecord:
+    """How a shard ended.
+
+    Attributes:
+        rows: rows that could be read.
+        segments: how many segments they make.
+        broken: what is wrong with it, where it could not be read to its end; else None.
+    """
+
+    rows: int
+    segments: int
+    broken: str | None
+
+
+@dataclass(slots=True)
+class Tally:
+    """The sum of a ledger's records; `add` them one by one.
+
+    Attributes:
+        made: the numbers of the finished segments, by shard index.
+        ends: how each shard that was read to its end came out.
+        counts: sums over segments of what `COUNTS` names, and `segments`.
+        rejected: documents that are in no output, by reason.
+        no_pairs: texts that yielded nothing, by reason.
+        dropped: pieces of generations that became no pair, by reason.
+        unreadable: shards with rows that could not be read.
+        first_started: when the first segment began, seconds since the epoch; infinite without one.
+        last_ended: when the last one was done; 0 without one.
+    """
+
+    made: dict[int, set[int]] = field(default_factory=dict)
+    ends: dict[int, ShardRecord] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
+    no_pairs: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+    unreadable: set[int] = field(default_factory=set)
+    first_started: float = float("inf")
+    last_ended: float = 0.0
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Count one ledger record, of a segment or of a shard's end. A segment counts once."""
+        shard = record["shard"]
+        if record["kind"] == "shard":
+            self.ends[shard] = ShardRecord(record["rows"], record["segments"], record["broken"])
+            return
+        made = self.made.setdefault(shard, set())
+        if record["number"] in made:
+            return
+        made.add(record["number"])
+        counts = self.counts
+        counts["segments"] += 1
+        for name in COUNTS:
+            counts[name] += record[name]
+        for reason, rows in record["rejected"].items():
+            self.rejected[reason] += len(rows)
+        for reason, number in record["no_pairs"].items():
+            self.no_pairs[reason] += number
+        for reason, number in record["dropped"].items():
+            self.dropped[reason] += number
+        if UNREADABLE in record["rejected"]:
+            self.unreadable.add(shard)
+        self.first_started = min(self.first_started, record["started"])
+        self.last_ended = max(self.last_ended, record["started"] + record["seconds"])
+
+    def broken_shards(self) -> set[int]:
+        """Shards that were not read whole."""
+        return self.unreadable | {shard for shard, end in self.ends.items() if end.broken}
+
+    def is_whole(self, shard: int) -> bool:
+        """Whether everything of `shard` is recorded."""
+        end = self.ends.get(shard)
+        return end is not None and len(self.made.get(shard, ())) >= end.segments
+
+    def check_conservation(self, shards: int, where: str) -> None:
+        """Prove that every document came out exactly once: each shard has its end and just its segments, and the rows
+        of shards, of segments and of what came of them are as many.
+
+        Args:
+            shards: how many there are.
+            where: names the run in the error.
+
+        Raises:
+            LedgerError: documents in are not augmented + raw + rejected, or a shard or a segment is missing.
+        """
+        count = self.counts
+        rows, planned = sum(end.rows for end in self.ends.values()), sum(end.segments for end in self.ends.values())
+        out = count["augmented"] + count["raw"] + sum(self.rejected.values())
+        known = self.ends.keys() == set(range(shards)) and self.made.keys() <= self.ends.keys()
+        if not known or any(not self._is_exact(shard) for shard in self.ends) or not rows == count["rows"] == out:
+            raise LedgerError(
+                f"{where}: the counts don't add up",
+                wanted=f"{rows} documents of {shards} shards in {planned} segments",
+                got=f"{out} documents of {len(self.ends)} shards in {count['segments']} segments",
+                fix="report this, with the ledger folder",
+            )
+
+    def _is_exact(self, shard: int) -> bool:
+        """Whether the segments of `shard` that are made are all up to its end, and no others."""
+        made, end = self.made.get(shard, set()), self.ends[shard]
+        return len(made) == end.segments and max(made, default=-1) == end.segments - 1
+
+
+def tally(records: Iterable[Mapping[str, Any]]) -> Tally:
+    """The sum of `records`."""
+    made = Tally()
+    for record in records:
+        made.add(record)
+    return made

@@ -1,0 +1,135 @@
+"""The real engine behind its seam: one start, with weights made up by vLLM and a LoRA adapter."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ipt_stream.config import build
+from ipt_stream.errors import ConfigError
+from ipt_stream.synthesis.engine import (
+    EngineConfig,
+    VllmEngine,
+    _check_arguments,
+    _engine_arguments,
+    _lora_rank,
+    request_seed,
+)
+
+PROMPT = [5, 6, 7, 8, 9, 10, 11, 12] * 20
+
+
+def config(**settings: Any) -> EngineConfig:
+    return build(EngineConfig, {"model": "m", **settings}, "test")
+
+
+@pytest.fixture(scope="module")
+def adapter(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LoRA adapter of rank 8 that changes the attention's output a lot."""
+    import torch
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("adapter")
+    torch.manual_seed(1)
+    weights = {}
+    for layer in range(2):
+        name = f"base_model.model.model.layers.{layer}.self_attn.o_proj"
+        weights |= {f"{name}.lora_A.weight": torch.randn(8, 64), f"{name}.lora_B.weight": torch.randn(64, 8)}
+    save_file(weights, folder / "adapter_model.safetensors")
+    settings = {"peft_type": "LORA", "r": 8, "lora_alpha": 64, "target_modules": ["o_proj"], "bias": "none"}
+    (folder / "adapter_config.json").write_text(json.dumps({**settings, "base_model_name_or_path": str(model_folder)}))
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # what vLLM imports warns of itself
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_sampling_adapters_priorities_and_made_up_weights(model_folder: Path, adapter: Path) -> None:
+    settings = config(
+        model=str(model_folder), lora=str(adapter), max_model_len=512, max_new_tokens=12, max_num_seqs=4,
+        max_num_batched_tokens=512, sampling={"temperature": 1.0, "seed": 3, "min_tokens": 12},
+        arguments={"load_format": "dummy", "num_gpu_blocks_override": 64},
+    )  # fmt: skip
+
+    async def work() -> None:
+        engine = VllmEngine(settings, 0.0, eos_token_id=2)
+        try:
+            first, again, other = await asyncio.gather(
+                engine.generate("a", PROMPT, 2), engine.generate("a", PROMPT, 1), engine.generate("b", PROMPT, 0)
+            )
+            assert len(first.token_ids) == 12, "min_tokens keeps the end away"
+            assert first.token_ids == again.token_ids, "a request's seed is its own"
+            assert first.token_ids != other.token_ids
+            assert (await engine.generate("c", PROMPT, 0)).cached_tokens > 0
+            facts = engine.facts()
+            assert facts["arguments"]["enable_lora"] is True
+            assert facts["arguments"]["max_lora_rank"] == 8
+            assert facts["kv_cache_blocks"] == 64
+            assert engine.pulse().steps >= 12
+        finally:
+            engine.shutdown()
+
+    asyncio.run(work())
+
+
+def test_defaults_are_for_throughput_and_the_users_arguments_win() -> None:
+    arguments = _engine_arguments(config(arguments={"quantization": "fp8", "enforce_eager": True}), 2.0)
+    assert arguments["tensor_parallel_size"] == 2
+    assert arguments["quantization"] == "fp8"
+    assert arguments["enforce_eager"] is True
+    assert arguments["scheduling_policy"] == "priority"
+    assert arguments["enable_prefix_caching"] is True
+    assert (arguments["max_num_seqs"], arguments["max_num_batched_tokens"]) == (512, 16384)
+    assert "gpu_memory_utilization" not in arguments
+    assert _engine_arguments(config(), 0.5)["gpu_memory_utilization"] == pytest.approx(0.45)
+    assert _engine_arguments(config(), 0.5)["tensor_parallel_size"] == 1
+
+
+def test_a_misspelt_argument_of_the_engine_is_named() -> None:
+    known = {"max_num_seqs", "quantization"}
+    with pytest.raises(ConfigError, match=r"no argument 'quantisation'.*did you mean 'quantization'"):
+        _check_arguments({"quantisation": "fp8"}, known)
+    _check_arguments({"quantization": "fp8"}, known)
+
+
+def test_enough_is_always_queued() -> None:
+    engine = config(max_num_seqs=512)
+    assert engine.chains_at_once() == 768
+    assert engine.segments_at_once(683) == 3
+    assert engine.segments_at_once(10) == 64
+    assert config(open_chains=5, segments_in_flight=7).chains_at_once() == 5
+    assert config(segments_in_flight=7).segments_at_once(10) == 7
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"replicas": [4, 2]}, "the least and the most"),
+        ({"replicas": 0}, "a number of engines from 1"),
+        ({"gpus": 1.5}, "a whole number of GPUs"),
+        ({"sampling": {"temperature": -1}}, "sampling.temperature"),
+        ({"sampling": {"temprature": 1}}, "did you mean 'sampling.temperature'"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config(**settings)
+
+
+def test_an_adapter_without_a_rank_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no LoRA adapter"):
+        _lora_rank(str(tmp_path))
+
+
+def test_replicas_are_a_number_or_a_range() -> None:
+    assert config(replicas=3).most_replicas() == 3
+    assert config(replicas=[2, 16]).most_replicas() == 16
+
+
+def test_requests_have_seeds_of_their_own() -> None:
+    assert request_seed(0, "a") == request_seed(0, "a")
+    assert len({request_seed(seed, name) for seed in range(3) for name in "abc"}) == 9
