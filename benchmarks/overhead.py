@@ -101,7 +101,7 @@ def main() -> None:
             settings |= {
                 "input": {"shards": [str(small)]},
                 "segment_documents": 10,
-                "engine": {**base["engine"], "replicas": 1},
+                "engine": {**base["engine"], "replicas": 1, "segments_in_flight": 4},
                 "output": str(folder / f"driver-{number}"),
             }
             done = run(settings)

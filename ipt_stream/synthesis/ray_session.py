@@ -37,6 +37,7 @@ def ensure_ray(num_cpus: int | None = None) -> None:
     # `log_to_driver`: workers report what matters; what else they write lies on their nodes, and would be noise here.
     if address:
         os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "3")  # attempts, of 40 s each; by default 20
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # of this process; what matters is raised
         try:
             ray.init(logging_level=logging.ERROR, log_to_driver=False)
         except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -83,14 +84,20 @@ def word_tokens(backend: Any) -> WordTokens | None:
     if any(model[key] for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix")):
         return None
     if normalizer is None and words in (_GPT2_WORDS, _OWN_WORDS):
-        cut = backend.pre_tokenizer.pre_tokenize_str
-        return WordTokens(backend, lambda word: [part for part, _ in cut(" " + word)])
+        return WordTokens(backend, partial(_byte_parts, backend.pre_tokenizer))
     vocabulary = model["vocab"]
     if model["ignore_merges"] or "▁" not in vocabulary or any(re.search("[^▁]▁", token) for token in vocabulary):
         return None
     if (normalizer, words) == (_PREPENDED, None) or (normalizer is None and words in _METASPACES):
         return WordTokens(backend, lambda word: ["▁" + word.replace(" ", "▁")])
     return None
+
+
+def _byte_parts(pre_tokenizer: Any, word: str) -> list[str]:
+    letters = word.rstrip(",.;:")
+    if letters.isascii() and letters.isalpha():  # most words: no need to ask
+        return ["Ġ" + letters, word[len(letters) :]] if len(letters) < len(word) else ["Ġ" + letters]
+    return [part for part, _ in pre_tokenizer.pre_tokenize_str(" " + word)]
 
 
 def _is_apart(token: dict[str, Any]) -> bool:
