@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from light import ANSWER, LightEngine, documents, fails, light_tokenizer, row_of
 
+from ipt_stream.corpus.cut import PART_CHARACTERS
+from ipt_stream.corpus.document import Document
 from ipt_stream.synthesis.chain import chains
 from ipt_stream.synthesis.engine import EngineDied
 from ipt_stream.synthesis.parse import parse
@@ -331,3 +333,13 @@ def test_a_document_longer_than_the_budget_becomes_pieces_that_fit() -> None:
     assert [piece.number for piece in long] == list(range(len(long)))
     assert "".join(piece.text for piece in long) == "x" * (3 * BUDGET)
     assert max(len(piece.context_ids) for piece in long) <= BUDGET
+
+
+def test_a_text_too_long_to_be_tokenized_at_once_is_cut_and_keeps_its_place() -> None:
+    texts = ["a short one", "the miller and the keeper. " * (PART_CHARACTERS // 20), "another"]
+    read = [Document(f"s:{row}", None, "s", row, text) for row, text in enumerate(texts)]
+    pieces = prepare(TOKENIZER, read, 500)
+    assert [len(parts) > 1 for parts in pieces] == [False, True, False]
+    for document, parts in zip(read, pieces, strict=True):
+        assert "".join(part.text for part in parts) == document.text
+        assert all(part.document is document and len(part.context_ids) <= 500 for part in parts)

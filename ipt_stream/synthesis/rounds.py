@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ipt_stream.corpus.cut import cut
+from ipt_stream.corpus.cut import PART_CHARACTERS, cut
 from ipt_stream.corpus.document import Document
 from ipt_stream.synthesis.chain import Inherited, chains, place
 from ipt_stream.synthesis.engine import Engine, Generation, RequestFailed
@@ -102,17 +102,22 @@ class Gate:
 
 
 def prepare(tokenizer: PromptTokenizer, documents: Sequence[Document], budget_tokens: int) -> list[list[Piece]]:
-    """Each document as one piece, or as several where it is longer than the budget; tokenized in one go.
+    """Each document as one piece, or as several where it is longer than the budget.
+
+    All are tokenized in one go, but for those so long that their tokens would fill the memory: `cut` takes these in
+    parts.
 
     Args:
         tokenizer: the synthesizer's.
         documents: the selected documents of a segment.
         budget_tokens: tokens that a prompt may have, `max_model_len - max_new_tokens`.
     """
-    contexts = tokenizer.contexts([document.text for document in documents])
+    usual = [document for document in documents if len(document.text) <= PART_CHARACTERS]
+    contexts = iter(tokenizer.contexts([document.text for document in usual]))
     result = []
-    for document, context_ids in zip(documents, contexts, strict=True):
-        if len(context_ids) <= budget_tokens:
+    for document in documents:
+        context_ids = next(contexts) if len(document.text) <= PART_CHARACTERS else None
+        if context_ids is not None and len(context_ids) <= budget_tokens:
             result.append([Piece(document, 0, document.text, context_ids)])
             continue
         parts = enumerate(_cut_to_fit(tokenizer, document.text, budget_tokens))
