@@ -31,12 +31,13 @@ from ipt_stream.synthesis.ray_session import check_shared, ensure_ray
 
 DOCUMENTS = 120
 PATIENCE_SECONDS = 300
-QUICK_TO_NOTICE = {  # that a node is gone; and to tell metrics
+RAY = {
     "RAY_health_check_initial_delay_ms": "0",
-    "RAY_health_check_period_ms": "1000",
-    "RAY_health_check_timeout_ms": "1000",
-    "RAY_health_check_failure_threshold": "3",
+    "RAY_health_check_period_ms": "1000",  # A node that is gone is noticed after 5 s, one that is slow after 50 s.
+    "RAY_health_check_timeout_ms": "10000",
+    "RAY_health_check_failure_threshold": "5",
     "RAY_metrics_report_interval_ms": "1000",
+    "RAY_raylet_start_wait_time_s": "180",
 }
 
 # Two nodes of one core each, so that each has room for one engine.
@@ -93,7 +94,7 @@ def nodes() -> Iterator[Nodes]:
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     # A token, for Ray listens on all addresses of the machine.
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    environment = {**os.environ, **QUICK_TO_NOTICE, **token, "RAY_TMPDIR": folder}
+    environment = {**os.environ, **RAY, **token, "RAY_TMPDIR": folder}
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -101,7 +102,9 @@ def nodes() -> Iterator[Nodes]:
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env=environment, **pipes) as cluster:  # type: ignore[call-overload]
         try:
-            told = json.loads(cluster.stdout.readline())
+            line = cluster.stdout.readline()
+            assert line, f"the cluster did not start: {last_words(Path(folder))}"
+            told = json.loads(line)
             yield Nodes(told["address"], told["raylet"], f"http://127.0.0.1:{port}/metrics", environment)
         finally:
             started = psutil.Process(cluster.pid).children(recursive=True)
@@ -113,6 +116,12 @@ def nodes() -> Iterator[Nodes]:
                     process.kill()
             cluster.kill()
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def last_words(folder: Path) -> list[str]:
+    """The ends of the logs that tell why a cluster does not start."""
+    found = (file for name in ("gcs_server.out", "raylet.out", "raylet.err") for file in folder.rglob(name))
+    return [f"{file.name}: {file.read_text(errors='replace')[-1000:]}" for file in found if not file.is_symlink()]
 
 
 def on_two_nodes(shards: Path | str, output: Path | str, model: Path | str) -> SynthesizeConfig:

@@ -31,6 +31,7 @@ from ipt_stream.synthesis.engine import EngineConfig, VllmEngine
 from ipt_stream.synthesis.model_files import model_identity
 from ipt_stream.synthesis.orders import Order, plan_orders
 from ipt_stream.synthesis.plan import RunPlan, load_plan, save_plan
+from ipt_stream.synthesis.ray_session import check_shared, ensure_ray
 from ipt_stream.synthesis.supervise import Board, Stopped, supervise
 from ipt_stream.synthesis.tally import COUNTS, Tally, tally
 from ipt_stream.synthesis.worker import EngineFactory
@@ -79,11 +80,15 @@ def synthesize(config: SynthesizeConfig, make_engine: EngineFactory = VllmEngine
     unfinished stage.
 
     Raises:
+        ConfigError: on a cluster, a relative path, which each node would take for a place of its own.
         InputError: the input is not what it should be; before any engine starts.
         LedgerError: the run directory belongs to other settings, another driver is at work there, or a document was
             lost or doubled.
         RejectionLimitExceeded: finished, with more rejects than `limits` allows.
     """
+    check_shared(config.output, "output")
+    for pattern in config.input.shards:
+        check_shared(pattern, "input.shards")
     shards = _resolve(config)
     report = run_once(
         config.output, "synthesize", _settings(config, shards), lambda stage: _run(config, shards, stage, make_engine)
@@ -196,7 +201,6 @@ def _work(
     from ray.data import ActorPoolStrategy
 
     from ipt_stream.synthesis.coordinator import start_coordinator
-    from ipt_stream.synthesis.ray_session import ensure_ray
 
     ensure_ray()
     engine = config.engine
