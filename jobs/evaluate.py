@@ -1,6 +1,6 @@
 """`ipt-stream evaluate` as a Ray job.
 
-ray job submit --working-dir . -- python jobs/evaluate.py CONFIG.yaml [dotted.key=value ...]
+ray job submit --runtime-env jobs/runtime_env.yaml -- python jobs/evaluate.py CONFIG.yaml [dotted.key=value ...]
 """
 
 import sys

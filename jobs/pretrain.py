@@ -1,6 +1,6 @@
 """`ipt-stream pretrain` as a Ray job.
 
-ray job submit --working-dir . -- python jobs/pretrain.py CONFIG.yaml [dotted.key=value ...]
+ray job submit --runtime-env jobs/runtime_env.yaml -- python jobs/pretrain.py CONFIG.yaml [dotted.key=value ...]
 """
 
 import sys

@@ -1,6 +1,6 @@
 """`ipt-stream synthesize` as a Ray job.
 
-ray job submit --working-dir . -- python jobs/synthesize.py CONFIG.yaml [dotted.key=value ...]
+ray job submit --runtime-env jobs/runtime_env.yaml -- python jobs/synthesize.py CONFIG.yaml [dotted.key=value ...]
 """
 
 import sys

@@ -1,6 +1,6 @@
 """`ipt-stream tune` as a Ray job.
 
-ray job submit --working-dir . -- python jobs/tune.py CONFIG.yaml [dotted.key=value ...]
+ray job submit --runtime-env jobs/runtime_env.yaml -- python jobs/tune.py CONFIG.yaml [dotted.key=value ...]
 """
 
 import sys
