@@ -10,7 +10,7 @@ One corpus, three ways, all in turn and each in processes of its own, medians of
 
 The model is the demo's synthesizer, blown up to 50M parameters without a change of what it computes (layers that add
 nothing, feed-forward units that are never heard), so that the texts it makes are real and the work is that of a 50M
-model. The KV cache is smaller than the corpus.
+model. The KV cache holds the chains that the stage has open, and less than one round of the corpus.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ROUNDS = 3
 ENGINE: dict[str, Any] = {
     "max_model_len": 2048,
     "max_new_tokens": 64,
-    "max_num_seqs": 16,
+    "max_num_seqs": 8,
     "max_num_batched_tokens": 1024,
 }
 BLOCK_SIZE = 32
@@ -188,11 +188,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--demo", type=Path, default=Path("out/demo"), help="where `make demo` left its output")
     parser.add_argument("--times", type=int, default=3)
-    parser.add_argument("--texts", type=int, default=216)
+    parser.add_argument("--texts", type=int, default=96)
     parser.add_argument("--joined", type=int, default=4, help="documents of the demo's world a text")
     parser.add_argument("--layers", type=int, default=16)
     parser.add_argument("--intermediate", type=int, default=8192)
-    parser.add_argument("--cache-tokens", type=int, default=32768)
+    parser.add_argument("--cache-tokens", type=int, default=9216)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -201,7 +201,7 @@ def main() -> None:
         write_corpus(options.demo / "world", folder / "corpus.jsonl", options.texts, options.joined)
         arguments = {"block_size": BLOCK_SIZE, "num_gpu_blocks_override": options.cache_tokens // BLOCK_SIZE}
         settings: dict[str, Any] = {
-            "input": {"shards": [str(folder / "corpus.jsonl")]}, "rounds": ROUNDS, "segment_documents": 54,
+            "input": {"shards": [str(folder / "corpus.jsonl")]}, "rounds": ROUNDS, "segment_documents": 24,
             "engine": {"model": str(model), "gpus": 0, "dtype": "float32", "arguments": arguments, **ENGINE},
         }  # fmt: skip
         found: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}

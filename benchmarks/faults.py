@@ -4,7 +4,8 @@
     python benchmarks/faults.py engine --times 20 --model out/demo/synthesizer/model --shards out/demo/world/shards
 
 Faults: driver (kill -9), worker (kill -9 of the Ray worker that holds the engine), engine (kill -9 of vLLM's own
-process), hang (SIGSTOP of it), sigterm (of the driver), node (leaves a cluster of two), disk (full while publishing).
+process), hang (SIGSTOP of it), hung-worker (SIGSTOP of the Ray worker), sigterm (of the driver), node (one of a cluster
+of two is killed with all its processes, and another joins), disk (full while publishing; mounts a small one, as root).
 Between two faults the run may do a random amount of work. After each: what was recorded is still there, to the byte
 and to the file's time; in the end every document is in one place, with its own text.
 """
@@ -16,12 +17,15 @@ import hashlib
 import json
 import os
 import random
+import secrets
+import shutil
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +49,81 @@ except IptError as error:
     sys.exit(error.exit_code)
 """
 ENDLESS = 900.0
+# A head and a second node of one core each: at every line on stdin another second node, whose raylet's pid is printed.
+CLUSTER = """
+import json, sys
+from ray.cluster_utils import Cluster
+node = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+head = {**node, "include_dashboard": False, "node_ip_address": "127.0.0.2"}
+cluster = Cluster(initialize_head=True, head_node_args=head)
+print(cluster.address, flush=True)
+for line in sys.stdin:
+    second = cluster.add_node(**node, node_ip_address="127.0.0.3")
+    print(second.all_processes["raylet"][0].process.pid, flush=True)
+cluster.shutdown()
+"""
+PATIENCE = {
+    "RAY_health_check_initial_delay_ms": "0", "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "10000", "RAY_health_check_failure_threshold": "5",
+    "RAY_raylet_start_wait_time_s": "180",
+}  # fmt: skip
+
+
+class Nodes:
+    """A Ray cluster of two nodes on this machine, the second of which can be killed and replaced."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # names of sockets below it must be short
+        self.environment = {
+            **PATIENCE, "RAY_TMPDIR": self._folder, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        }  # fmt: skip
+        self._cluster = subprocess.Popen(
+            [sys.executable, "-c", CLUSTER], env={**os.environ, **self.environment}, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        self.environment["RAY_ADDRESS"] = self._line()
+        self.add()
+
+    def _line(self) -> str:
+        assert self._cluster.stdout is not None
+        line = self._cluster.stdout.readline().strip()
+        assert line, "Ray could not start a node"
+        return line
+
+    def add(self) -> None:
+        """A second node joins."""
+        assert self._cluster.stdin is not None
+        self._cluster.stdin.write("add\n")
+        self._cluster.stdin.flush()
+        self._raylet = int(self._line())
+
+    def processes(self) -> list[psutil.Process]:
+        """Those of the second node."""
+        raylet = psutil.Process(self._raylet)
+        return [raylet, *raylet.children(recursive=True)]
+
+    def close(self) -> None:
+        """End the cluster, and every process of it."""
+        left = psutil.Process(self._cluster.pid).children(recursive=True)
+        assert self._cluster.stdin is not None
+        self._cluster.stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._cluster.wait(60)
+        for process in left:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._cluster.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 class Run:
     """One run directory, its driver, and all that was ever seen recorded in it."""
 
-    def __init__(self, folder: Path, settings: dict[str, Any], environment: dict[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, settings: dict[str, Any], nodes: Nodes | None = None) -> None:
         self.output = Path(settings["output"])
-        self._settings, self._folder, self._environment = settings, folder, environment or {}
+        self.nodes = nodes
+        self._settings, self._folder = settings, folder
+        self._environment = nodes.environment if nodes else {}
         self._seen: dict[str, tuple[str, int]] = {}
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -224,9 +295,27 @@ def fault_disk(run: Run, chosen: random.Random) -> str:
     return f"exit {code}"
 
 
+def fault_node(run: Run, chosen: random.Random) -> str:
+    """Kill every process of the second node while an engine of it is at work; another node joins."""
+    assert run.nodes is not None and run.process is not None
+    while not any("ray::MapWorker" in " ".join(process.cmdline()) for process in run.nodes.processes()):
+        if run.process.poll() is not None:
+            return "nobody left"
+        time.sleep(0.1)
+    run.wait_for_more(1)
+    time.sleep(chosen.random())
+    for process in run.nodes.processes():
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    run.check()
+    run.nodes.add()
+    return "killed"
+
+
 FAULTS = {
     "driver": fault_driver, "worker": fault_worker, "engine": fault_engine, "hang": fault_hang,
     "hung-worker": fault_hung_worker, "sigterm": fault_sigterm, "disk": fault_disk,
+    "node": fault_node,
 }  # fmt: skip
 
 
@@ -241,6 +330,7 @@ def main() -> None:
     parser.add_argument("--shards", help="shards for it")
     parser.add_argument("--rows", type=int, default=400, help="made-up documents a fault, without --shards")
     options = parser.parse_args()
+    nodes = Nodes() if "node" in options.faults else None
     chosen = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -249,13 +339,15 @@ def main() -> None:
         if "disk" in options.faults:
             subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(place)], check=True)
         try:
-            _run(options, folder, place, chosen)
+            _run(options, folder, place, chosen, nodes)
         finally:
+            if nodes:
+                nodes.close()
             if "disk" in options.faults:
                 subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def _run(options: argparse.Namespace, folder: Path, place: Path, chosen: random.Random) -> None:
+def _run(options: argparse.Namespace, folder: Path, place: Path, chosen: random.Random, nodes: Nodes | None) -> None:
     if options.model:
         shards, model = Path(options.shards), options.model
         sizes = {"max_model_len": 1024, "max_new_tokens": 256, "max_num_seqs": 32, "max_num_batched_tokens": 2048}
@@ -268,8 +360,11 @@ def _run(options: argparse.Namespace, folder: Path, place: Path, chosen: random.
     run = Run(folder, {
         "pace": 0 if options.model else 0.1, "input": {"shards": [str(shards)]}, "output": str(place / "run"),
         "rounds": 3, "fraction": 0.8, "segment_documents": segment_documents, "grace_seconds": 20,
-        "engine": {"model": model, "gpus": 0, "stall_seconds": 10, "segments_in_flight": 3, **sizes},
-    })  # fmt: skip
+        "engine": {
+            "model": model, "gpus": 0, "stall_seconds": 10, "segments_in_flight": 3, **sizes,
+            **({"replicas": 2, "cpus": 1} if nodes else {}),
+        },
+    }, nodes)  # fmt: skip
     run.start()
     outcomes, between = [], []
     for number in range(options.times):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 
@@ -55,6 +56,15 @@ def _run(options: argparse.Namespace) -> int:
         found = read_status(options.directory)
         _say(json.dumps(found, indent=2) if options.json else format_status(options.directory, found))
         return 0
+    if options.verb == "view":
+        from ipt_stream.view import read_view
+        from ipt_stream.view.show import format_view
+
+        chosen = {"source": options.source, "number": options.n, "seed": options.seed}
+        view = read_view(options.directory, **chosen, characters=options.characters)
+        records = [json.dumps(item.record()) for item in view.items]
+        _say("\n".join(records) if options.json else format_view(view, colour=sys.stdout.isatty()))
+        return 0
     verb = VERBS[options.verb]
     overrides = list(options.overrides)
     if options.verb == "sample-world":
@@ -74,8 +84,11 @@ def _print_report(verb: str, report: StageReport) -> None:
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has seen enough; Python would complain once more at its exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -97,6 +110,14 @@ def _parser() -> argparse.ArgumentParser:
     status = _add(verbs, "status", "say how far a synthesis run is, from storage alone", "ipt-stream status out/pubmed")
     status.add_argument("directory", metavar="DIR", help="the run's output")
     status.add_argument("--json", action="store_true", help="as JSON")
+    text = "show what training will see: random sequences, texts or examples, decoded, with borders and sources marked"
+    view = _add(verbs, "view", text, "ipt-stream view out/mixture --n 5")
+    view.add_argument("directory", metavar="DIR", help="a mixture, its sources/NAME or text/NAME, or a synthesis run")
+    view.add_argument("--source", metavar="S", help="a source of the mixture; of a run, augmented or raw (default all)")
+    view.add_argument("--n", type=int, default=3, metavar="N", help="how many (default 3)")
+    view.add_argument("--seed", type=int, default=0, metavar="N", help="which ones (default 0)")
+    view.add_argument("--characters", type=int, metavar="N", help="at most so many of each text (default all)")
+    view.add_argument("--json", action="store_true", help="as JSON, one line an item")
     return parser
 
 

@@ -7,11 +7,13 @@ import json
 from pathlib import Path
 
 from ipt_stream import storage
+from ipt_stream.corpus.document import Document
 from ipt_stream.corpus.pair import COT_ANSWER, COT_REQUEST, Pair
-from ipt_stream.corpus.readers import InputConfig, resolve_shards
+from ipt_stream.corpus.readers import InputConfig, read_rows, resolve_shards
 from ipt_stream.ledger import LedgerWriter
 from ipt_stream.synthesis import segment
 from ipt_stream.synthesis.plan import RunPlan, save_plan, segment_id, segment_path
+from ipt_stream.synthesis.results import is_selected_document
 from ipt_stream.synthesis.segment import SegmentRow, Status
 
 WORDS = "river stone lantern copper meadow winter harbour violin ember cedar falcon garden".split()  # noqa: SIM905
@@ -39,23 +41,36 @@ def pairs_of(number: int) -> tuple[Pair, ...]:
     )[: 1 + number % 3]
 
 
-def make_run(root: Path, *, documents: int = 60, rows_a_segment: int = 20, rounds: int = 2) -> Path:
+def make_run(
+    root: Path, *, documents: int = 60, rows_a_segment: int = 20, rounds: int = 2, fraction: float = 1.0
+) -> Path:
     """A finished synthesis run in `root`/segments: every fifth document yielded nothing, the others form chains."""
     shard = root / "shard.jsonl"
     shard.write_text("".join(json.dumps({"text": document_text(i)}) + "\n" for i in range(documents)), "utf-8")
     output = str(root / "segments")
     shards = tuple(resolve_shards(InputConfig(shards=(str(shard),))))
-    save_plan(output, RunPlan(shards, rows_a_segment, rounds, 1.0, 0))
+    plan = RunPlan(shards, rows_a_segment, rounds, fraction, 0)
+    save_plan(output, plan)
+    read = [row for row in read_rows(shards[0]) if isinstance(row, Document)]
+    selected = {row.row for row in read if is_selected_document(plan, row)}
     ledger = LedgerWriter(output)
     for number, start in enumerate(range(0, documents, rows_a_segment)):
         stop = min(start + rows_a_segment, documents)
-        content = segment.encode([_row(i, start, rounds) for i in range(start, stop)])
+        rows = [_row(i, start, rounds) for i in range(start, stop) if i in selected]
+        content = segment.encode(rows)
+        augmented = sum(row.status is Status.AUGMENTED for row in rows)
         path = segment_path(0, number)
         storage.publish_bytes(storage.join(output, path), content)
         ledger.append({
             "id": segment_id(0, number), "kind": "segment", "shard": 0, "number": number, "path": path,
             "sha256": hashlib.sha256(content).hexdigest(), "start_row": start, "rows": stop - start,
+            "augmented": augmented, "raw": stop - start - augmented, "unselected": stop - start - len(rows),
+            "pairs": sum(len(row.pairs) for row in rows), "pieces": len(rows), "raw_tokens": 0, "prompt_tokens": 0,
+            "cached_tokens": 0, "resent_tokens": 0, "generated_tokens": 0, "rejected": {}, "no_pairs": {},
+            "dropped": {}, "started": 0.0, "seconds": 0.0,
         })  # fmt: skip
+    end = {"id": "shard-000000", "kind": "shard", "shard": 0, "rows": documents, "segments": number + 1}
+    ledger.append({**end, "broken": None})
     return root / "segments"
 
 

@@ -24,11 +24,11 @@ def test_help_answers_in_under_a_second() -> None:
         started = time.monotonic()
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         times.append(time.monotonic() - started)
-    assert all(verb in done.stdout for verb in [*VERBS, "run", "status"])
+    assert all(verb in done.stdout for verb in [*VERBS, "run", "status", "view"])
     assert min(times) < 1.0
 
 
-@pytest.mark.parametrize("verb", [*VERBS, "run", "status"])
+@pytest.mark.parametrize("verb", [*VERBS, "run", "status", "view"])
 def test_each_verbs_help_shows_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main([verb, "--help"])

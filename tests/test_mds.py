@@ -52,7 +52,7 @@ def test_samples_come_back_in_order_from_several_compressed_hashed_shards(tmp_pa
         shard["compression"] == "zstd:3" and set(shard["zip_data"]["hashes"]) == set(mds.HASHES) for shard in shards
     )
     assert read(tmp_path / "a") == ROWS.tolist()
-    assert mds.read_facts(str(tmp_path / "a")) == {"documents": 5, "samples_written": 100}
+    assert mds.read_facts(str(tmp_path / "a")) == {"documents": 5, "samples_written": 100, "shard_samples": 39}
 
 
 def test_the_same_samples_give_the_same_bytes(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_an_old_directory_is_replaced_whole(tmp_path: Path) -> None:
 def test_an_empty_source_is_a_directory_without_samples(tmp_path: Path) -> None:
     write(str(tmp_path / "a"), ROWS[:0])
     assert read(tmp_path / "a") == []
-    assert mds.read_facts(str(tmp_path / "a")) == {"documents": 5, "samples_written": 0}
+    assert mds.read_facts(str(tmp_path / "a")) == {"documents": 5, "samples_written": 0, "shard_samples": 1}
 
 
 def test_an_object_store_gets_the_same_files_facts_last(tmp_path: Path) -> None:

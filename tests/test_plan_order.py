@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipt_stream.errors import MixtureError
-from ipt_stream.mixture.order import permutation, source_order, source_samples, training_order
+from ipt_stream.mixture.curves import Curve, check_curve, targets
+from ipt_stream.mixture.order import changing_order, permutation, source_order, source_samples, training_order
 from ipt_stream.mixture.plan import Plan, PlannedSource, load_plan, make_plan, save_plan, table
 from ipt_stream.mixture.shares import Demand, Fill, Passes, Ratio, Stock, count_sequences
 
@@ -24,9 +25,14 @@ def stock(name: str, sequences: int, tokens: int | None = None) -> Stock:
     return Stock(name, sequences, sequences * 10 if tokens is None else tokens, sequences, "0" * 64)
 
 
-def plan_of(sizes: dict[str, tuple[int, int]], seed: int = 0) -> Plan:
-    sources = tuple(PlannedSource(name, n, n * 10, n, planned, "0" * 64) for name, (n, planned) in sizes.items())
-    return Plan(sources, 10, seed, 100, 2)
+def plan_of(
+    sizes: dict[str, tuple[int, int]], seed: int = 0, shard: int = 1000, at_once: int = 16, **curves: Curve
+) -> Plan:
+    sources = tuple(
+        PlannedSource(name, n, n * 10, n, planned, "0" * 64, shard, curves.get(name, ()))
+        for name, (n, planned) in sizes.items()
+    )
+    return Plan(sources, 10, seed, 100, 2, at_once)
 
 
 # The order.
@@ -50,18 +56,23 @@ def test_a_shorter_order_is_a_prefix(counts: list[int], limit: int) -> None:
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 4)), min_size=1, max_size=5), st.integers(0, 2**40))
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.integers(1, 4)), min_size=1, max_size=5),
+    st.integers(0, 2**40),
+    st.integers(1, 50),
+    st.integers(1, 4),
+)
 def test_each_pass_of_each_source_is_a_permutation_spread_over_its_part(
-    sizes: list[tuple[int, int]], seed: int
+    sizes: list[tuple[int, int]], seed: int, shard: int, at_once: int
 ) -> None:
-    plan = plan_of({f"s{i}": (n, n * passes) for i, (n, passes) in enumerate(sizes)}, seed)
+    plan = plan_of({f"s{i}": (n, n * passes) for i, (n, passes) in enumerate(sizes)}, seed, shard, at_once)
     order = training_order(plan)
     offset, total = 0, plan.sequences
     for n, passes in sizes:
         places = np.flatnonzero((order >= offset) & (order < offset + n))
         for number in range(passes):
             mine = places[number * n : (number + 1) * n]
-            assert sorted(order[mine] - offset) == list(range(n))
+            assert sorted((order[mine] - offset).tolist()) == list(range(n))
             # Pass k of P lies in the k-th P-th, but for the one sequence that the order may be off by.
             slack = total / (n * passes)
             assert mine[0] + 1 > number * total / passes - slack
@@ -70,23 +81,153 @@ def test_each_pass_of_each_source_is_a_permutation_spread_over_its_part(
     assert len(order) == total and order.max() < offset
 
 
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 400), st.integers(1, 60), st.integers(1, 6), st.integers(0, 99))
+def test_a_pass_reads_few_shards_at_a_time_and_each_once(size: int, shard: int, at_once: int, seed: int) -> None:
+    groups = list(permutation(seed, "raw", 0, size, shard, at_once))
+    assert sorted(np.concatenate(groups).tolist()) == list(range(size))
+    in_group = [{sample // shard for sample in group.tolist()} for group in groups]
+    assert max(map(len, in_group)) <= at_once
+    assert sum(map(len, in_group)) == -(-size // shard), "no shard is in two groups"
+    assert max(map(len, in_group)) - min(map(len, in_group)) <= 1, "no group shuffles much less than the others"
+
+
+def test_neighbours_are_of_one_shard_as_rarely_as_the_docstring_says() -> None:
+    size, shard, at_once = 20_000, 100, 16
+    order = np.concatenate(list(permutation(0, "raw", 0, size, shard, at_once)))
+    together = (order[1:] // shard == order[:-1] // shard).mean()
+    assert abs(together - 1 / at_once) < 0.01
+    again = np.concatenate(list(permutation(0, "raw", 1, size, shard, at_once)))
+    first, second = (set(part[: at_once * shard] // shard) for part in (order, again))
+    assert len(first & second) < at_once / 2, "other shards come together in the next pass"
+
+
 def test_passes_differ_from_each_other_and_from_other_seeds() -> None:
-    draws = [permutation(seed, name, number, 50).tolist() for seed in (0, 1) for name in "ab" for number in (0, 1)]
+    draws = [
+        next(permutation(seed, name, number, 50, 100, 4)).tolist()
+        for seed in (0, 1) for name in "ab" for number in (0, 1)
+    ]  # fmt: skip
     assert len({tuple(draw) for draw in draws}) == len(draws)
 
 
 def test_the_order_never_changes() -> None:
     """Golden: a training that is resumed after an update must find the order that it began with."""
     assert source_order([3, 1, 2]).tolist() == [0, 2, 0, 1, 0, 2]
-    assert permutation(7, "raw", 1, 10).tolist() == [8, 9, 1, 0, 4, 2, 7, 3, 6, 5]
+    assert next(permutation(7, "raw", 1, 10, 10, 1)).tolist() == [8, 9, 1, 0, 4, 2, 7, 3, 6, 5]
+    assert [g.tolist() for g in permutation(7, "raw", 1, 10, 3, 2)] == GOLDEN_GROUPS
     assert training_order(plan_of({"a": (3, 6), "b": (4, 2)}, seed=5)).tolist() == [0, 2, 1, 4, 1, 2, 0, 6]
+    curved = plan_of({"a": (4, 4), "b": (8, 8)}, a=((0.5, 0.0), (0.5, 1.0)))
+    assert source_of(curved).tolist() == GOLDEN_CURVED
+
+
+GOLDEN_GROUPS = [[1, 2, 3, 0, 5, 4], [8, 7, 9, 6]]
+GOLDEN_CURVED = [1, 1, 1, 1, 1, 1, 0, 0, 1, 0, 0, 1]
+
+
+def source_of(plan: Plan) -> np.ndarray:
+    """The source of each position."""
+    ends = np.cumsum([source.sequences for source in plan.streamed])
+    return np.searchsorted(ends, training_order(plan), side="right")
 
 
 def test_another_source_leaves_a_source_its_permutations() -> None:
     alone = training_order(plan_of({"a": (20, 40)}))
     both = training_order(plan_of({"a": (20, 40), "b": (7, 7)}))
     assert both[both < 20].tolist() == alone.tolist()
-    assert source_samples(0, "a", 20, 30).tolist() == alone[:30].tolist()
+    plan = plan_of({"a": (20, 30)})
+    assert np.concatenate(list(source_samples(plan, plan.sources[0]))).tolist() == alone[:30].tolist()
+
+
+# Shares that change.
+
+
+def curves() -> st.SearchStrategy[Curve]:
+    point = st.tuples(st.integers(0, 20).map(lambda x: x / 20), st.sampled_from([0.0, 0.3, 1.0, 2.0]))
+    return st.lists(point, min_size=1, max_size=5).map(lambda points: tuple(sorted(points))).filter(is_curve)
+
+
+def is_curve(curve: Curve) -> bool:
+    try:
+        check_curve(curve)
+    except ValueError:
+        return False
+    return True
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.tuples(st.integers(1, 200), st.none() | curves()), min_size=1, max_size=6))
+def test_every_prefix_is_within_one_of_every_changing_target(sources: list[tuple[int, Curve | None]]) -> None:
+    sizes = {f"s{i}": (n, n) for i, (n, _) in enumerate(sources)}
+    try:
+        plan = plan_of(sizes, **{f"s{i}": curve or () for i, (_, curve) in enumerate(sources)})
+        order = source_of(plan)
+    except MixtureError as error:
+        assert error.fix and ("than there is room for" in str(error) or "no source fills" in str(error))
+        return
+    total = len(order)
+    seen = np.cumsum(order[:, None] == np.arange(len(sources)), axis=0).T  # (source, prefix)
+    aims = exact_targets([n for n, _ in sources], [curve or () for _, curve in sources])
+    assert np.abs(seen - aims).max() < 1
+    assert (seen[:, -1] == [n for n, _ in sources]).all() and total == sum(n for n, _ in sources)
+
+
+def exact_targets(counts: list[int], curves: list[Curve]) -> np.ndarray:
+    """The targets by adding up shares in small steps, from the curves as they are drawn: (sources, prefixes)."""
+    total, fine = sum(counts), 400
+    middles = (np.arange(total * fine) + 0.5) / (total * fine)
+    densities = np.zeros((len(counts), total * fine))
+    for index, (count, curve) in enumerate(zip(counts, curves, strict=True)):
+        if curve:
+            xs, ys = np.array(curve).T
+            xs = xs + np.linspace(0, 1e-9, len(xs))  # two points of one progress: first the one, then the other
+            densities[index] = np.interp(middles, xs, ys)
+            densities[index] *= count / densities[index].sum()
+    rest = 1 / fine - densities.sum(axis=0)
+    even = np.array([0 if curve else count for count, curve in zip(counts, curves, strict=True)], float)
+    if even.sum():
+        densities += rest[None] * (even / even.sum())[:, None]
+    return np.cumsum(densities, axis=1)[:, fine - 1 :: fine]
+
+
+def test_a_curve_says_when_and_not_how_many() -> None:
+    plan = plan_of({"raw": (600, 600), "late": (200, 200), "early": (200, 200)},
+                   late=((0.5, 0.0), (0.5, 1.0)), early=((0.0, 1.0), (1.0, 0.0)))  # fmt: skip
+    order = source_of(plan)
+    assert Counter(order.tolist()) == {0: 600, 1: 200, 2: 200}
+    halves = [Counter(part.tolist()) for part in (order[:500], order[500:])]
+    assert halves[0][1] <= 1 and halves[1][1] >= 199
+    assert abs(halves[0][2] - 150) <= 1, "the area below a falling line: three quarters lie in its first half"
+
+
+def test_without_curves_both_ways_to_an_order_agree() -> None:
+    counts = [30, 7, 13, 50]
+    flat = targets(["a", "b", "c", "d"], counts, [(), (), (), ((0.0, 2.0), (1.0, 2.0))])
+    order = changing_order(counts, flat)
+    seen = np.cumsum(order[:, None] == np.arange(4), axis=0)
+    error = seen * 100 - np.arange(1, 101)[:, None] * np.array(counts)
+    assert np.abs(error).max() < 100
+    assert (changing_order(counts, flat, 40) == order[:40]).all()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"a": ((0.0, 0.0), (1.0, 1.0))}, r"at 100.0% of training .* got: 160.0% for a; fix: flatten the curve of a"),
+        ({"a": ((0.0, 1.0), (1.0, 1.0)), "b": ((0.0, 1.0), (0.5, 1.0), (0.5, 0.0))}, "ask for more"),
+        ({"a": ((0.0, 1.0), (0.0, 1.0)), "b": ((0.0, 0.0), (0.1, 1.0))}, "than there is room for|no source fills"),
+    ],
+)
+def test_curves_that_do_not_fit_are_refused(given: dict[str, Curve], said: str) -> None:
+    with pytest.raises(MixtureError, match=said):
+        training_order(plan_of({"a": (80, 80), "b": (20, 20)}, **given))
+
+
+@pytest.mark.parametrize(
+    "curve", [((0.5, 1.0), (0.2, 1.0)), ((0.0, -1.0),), ((0.0, 0.0),), ((0.0, 1.0), (1.5, 1.0)), ((0.5, 1.0),) * 3]
+)
+def test_what_is_no_curve_is_refused(curve: Curve) -> None:
+    with pytest.raises(ValueError, match="curve"):
+        check_curve(curve)
 
 
 def test_a_source_that_is_not_seen_has_no_sample_ids() -> None:
@@ -217,7 +358,10 @@ def test_an_empty_source_that_must_give_is_named() -> None:
 def example_plan(seed: int = 3) -> Plan:
     stocks = [stock("raw", 100), stock("aug", 40)]
     demands: dict[str, Demand] = {"raw": Passes(1), "aug": Passes(2.5)}
-    return make_plan(stocks, demands, total=None, sequence_length=10, seed=seed, vocabulary_size=1000, eos_token_id=1)
+    return make_plan(
+        stocks, demands, total=None, sequence_length=10, seed=seed, vocabulary_size=1000, eos_token_id=1,
+        shuffle_shards=4, curves={"aug": ((0.0, 1.0), (1.0, 2.0))},
+    )  # fmt: skip
 
 
 def test_a_plan_is_read_back_as_it_was(tmp_path) -> None:  # type: ignore[no-untyped-def]
@@ -238,8 +382,11 @@ def test_a_plan_that_was_changed_is_refused(tmp_path) -> None:  # type: ignore[n
 
 
 def test_the_table_adds_up() -> None:
-    lines = table(example_plan())
-    assert len({len(line) for line in lines}) == 1
+    lines = table(example_plan(), sequences_per_batch=8)
+    assert len({len(line) for line in lines[:3]}) == 1
     assert lines[1].split() == ["raw", "100", "1,000", "100", "1.00", "100", "50.0%"]
     assert lines[2].split() == ["aug", "40", "400", "40", "2.50", "100", "50.0%"]
     assert Counter(lines[3].split())["200"] == 1
+    assert lines[4] == "training: 25 steps of 8 sequences, 200 sequences of 10 tokens, 2,000 tokens"
+    assert lines[5] == "aug comes along a curve: 0% 1, 100% 2"
+    assert all("~" not in line for line in lines) and "~1,000" in table(example_plan(), about=True)[1]

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from object_store import Store, reach, serve
 
+from ipt_stream import storage
 from ipt_stream.errors import MixtureError
 from ipt_stream.mixture import mds
 from ipt_stream.mixture.order import training_order
@@ -28,7 +32,7 @@ EOS, LENGTH, G = 60_000, 6, 8
 SIZES = {"raw": (31, 1.0), "augmented": (20, 1.5), "pairs": (7, 4.0)}
 
 
-def make_mixture(root: Path, seed: int = 1) -> Plan:
+def make_mixture(root: Path, seed: int = 1, **more: Any) -> Plan:
     stocks, first = [], 0
     for name, (sequences, _) in SIZES.items():
         rows = np.arange(sequences * LENGTH, dtype=np.uint16).reshape(sequences, LENGTH) % 100
@@ -37,12 +41,14 @@ def make_mixture(root: Path, seed: int = 1) -> Plan:
         directory = str(root / "sources" / name)
         with mds.publish_mds(directory, mds.token_columns(rows.dtype, LENGTH), shard_bytes=200) as writer:
             writer.write_rows([rows])
-        stocks.append(Stock(name, 5, rows.size - 2, sequences, mds.index_sha256(directory)))
+        shard = mds.read_facts(directory)["shard_samples"]
+        stocks.append(Stock(name, 5, rows.size - 2, sequences, mds.index_sha256(directory), shard))
         first += sequences
     demands = {name: Passes(passes) for name, (_, passes) in SIZES.items()}
     plan = make_plan(
-        stocks, demands, total=None, sequence_length=LENGTH, seed=seed, vocabulary_size=60_001, eos_token_id=EOS
-    )
+        stocks, demands, total=None, sequence_length=LENGTH, seed=seed, vocabulary_size=60_001, eos_token_id=EOS,
+        shuffle_shards=2, **more,
+    )  # fmt: skip
     save_plan(str(root), plan)
     return plan
 
@@ -52,6 +58,12 @@ def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("mixture")
     make_mixture(root)
     return root
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    with serve() as proxy, reach(proxy, monkeypatch) as reached:
+        yield reached
 
 
 def ids_of(loader: Any) -> list[list[int]]:
@@ -134,6 +146,44 @@ def test_only_padding_is_not_learned(mixture: Path) -> None:
             padded += last
             assert row == ([*wanted[:4], -100, -100] if last else wanted)
     assert padded > 0
+
+
+def test_batches_say_which_document_a_token_is_of_where_the_plan_asks_for_it(tmp_path: Path) -> None:
+    from ipt_stream.training.stream import Collate, open_loader
+
+    make_mixture(tmp_path, document_ids=True)
+    for batch in open_loader(str(tmp_path), global_batch_size=G):
+        assert batch["document_ids"].shape == batch["input_ids"].shape
+        assert ((batch["document_ids"] == -1) == (batch["labels"] == -100)).all()
+    rows = [[1, 2, EOS, 3, EOS, EOS], [EOS, 1, 2, EOS, 3, 4], [1, 2, 3, 4, 5, EOS]]
+    made = Collate(EOS, document_ids=True)([{"tokens": np.array(row, np.uint16)} for row in rows])
+    assert made["document_ids"].tolist() == [[0, 0, 0, 1, 1, -1], [0, 1, 1, 1, 2, 2], [0] * 6]
+    assert "document_ids" not in Collate(EOS)([{"tokens": np.array(rows[0], np.uint16)}])
+
+
+def test_a_bounded_cache_fetches_shards_of_a_store_in_long_runs(store: Store, tmp_path: Path) -> None:
+    """A mixture on an S3 server, larger than the cache: all of it is seen, in order, and the cache keeps its bound."""
+    from ipt_stream.mixture.plan import load_plan
+    from ipt_stream.training.stream import open_loader
+
+    make_mixture(tmp_path / "mixture")
+    url = f"s3://{store.bucket}/mixture"
+    for file in sorted((tmp_path / "mixture").rglob("*")):
+        if file.is_file():
+            storage.publish_bytes(f"{url}/{file.relative_to(tmp_path / 'mixture')}", file.read_bytes())
+    with pytest.raises(MixtureError, match=r"cache is too small .* cache_bytes=(\d+)") as raised:
+        open_loader(url, global_batch_size=G, cache=str(tmp_path / "cache"), cache_bytes=100)
+    bound = int(re.findall(r"cache_bytes=(\d+)", str(raised.value))[0])
+    loader = open_loader(url, global_batch_size=G, cache=str(tmp_path / "cache"), cache_bytes=bound)
+    most, seen = 0, []
+    for batch in loader:
+        seen.append(batch["input_ids"][:, 0].tolist())
+        most = max(most, sum(f.stat().st_size for f in (tmp_path / "cache").rglob("*.mds*")))
+    assert seen == global_batches(training_order(load_plan(url)))
+    indexes = list((tmp_path / "mixture").rglob("index.json"))
+    shards = [shard for index in indexes for shard in json.loads(index.read_text())["shards"]]
+    unpacked = sum(shard["raw_data"]["bytes"] for shard in shards)
+    assert 0 < most <= bound - sum(index.stat().st_size for index in indexes) < unpacked, "less than all of it"
 
 
 @pytest.mark.parametrize(

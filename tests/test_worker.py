@@ -18,7 +18,7 @@ import pytest
 from light import LightEngine, jsonl_shard, light_tokenizer, row_of
 
 from ipt_stream import storage
-from ipt_stream.errors import InputError, StorageError
+from ipt_stream.errors import EngineError, InputError, StorageError
 from ipt_stream.ledger import read_ledger
 from ipt_stream.synthesis import segment as segment_files
 from ipt_stream.synthesis import worker as module
@@ -233,6 +233,46 @@ def test_a_disk_that_is_full_for_one_segment_costs_that_one(
     in_time = [name for name in found if not name.startswith("shard")]
     wait_for(lambda: not worker._activity.in_flight, "a thread hangs")
     assert len(in_time) < 12
+
+
+@pytest.mark.parametrize("break_at", [0, 7, 29, 30])
+def test_a_shard_whose_store_fails_for_a_while_is_read_on(
+    make_worker: MakeWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, break_at: int
+) -> None:
+    """Wherever it fails, behind the last row too: each segment is made once, and the shard's end is told."""
+    shard = jsonl_shard(tmp_path / "a.jsonl", 30)
+    whole = module.read_segments
+    failures = iter([True, True])
+
+    def failing(order: Order, size: int) -> Iterator[Any]:
+        for item in whole(order, size):
+            start = getattr(item, "start_row", 30)
+            if start + size > break_at and next(failures, False):
+                raise StorageError("the store says nothing")
+            yield item
+
+    monkeypatch.setattr(module, "read_segments", failing)
+    monkeypatch.setattr(module, "READ_AGAIN_SECONDS", (0.01, 0.01))
+    worker = make_worker(LightEngine())
+    with pytest.raises(StorageError, match="says nothing"):
+        in_thread(lambda: worker.run_order(Order(shard, 0, None, frozenset())))  # of a local file: at once
+    failures = iter([True, True])
+    monkeypatch.setattr(module.storage, "is_remote", lambda path: path == shard.path)
+    assert not in_thread(lambda: worker.run_order(Order(shard, 0, None, frozenset()))).stopped
+    found = tally(read_ledger(str(tmp_path / "run")))
+    found.check_conservation(1, "here")
+    assert found.counts["rows"] == 30
+
+
+def test_an_engine_that_never_starts_is_an_error(make_worker: MakeWorker) -> None:
+    class Slow(LightEngine):
+        def __call__(self, config: EngineConfig, gpus: float, eos_token_id: int) -> LightEngine:
+            time.sleep(0.5)
+            return self
+
+    with pytest.raises(EngineError, match=r"does not start; wanted: an engine that is up after 0\.1 s"):
+        make_worker(Slow(), start_seconds=0.1)
+    wait_for(lambda: not [thread for thread in threading.enumerate() if thread.name == "engine"], "a thread hangs")
 
 
 def test_a_bug_in_one_segment_does_not_block_the_others(make_worker: MakeWorker, tmp_path: Path) -> None:

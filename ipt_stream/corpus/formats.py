@@ -22,6 +22,7 @@ class Format(StrEnum):
     """How the rows of a shard are written. Compression (gzip, zstd, none) is seen in the bytes when they are read."""
 
     PARQUET = "parquet"
+    ARROW = "arrow"
     JSONL = "jsonl"
     MEDLINE = "medline"
 

@@ -42,13 +42,13 @@ def rows(shard: ShardSpec, start_row: int) -> Rows:
                 for batch in file.iter_batches(batch_rows, row_groups=[group], columns=wanted, use_threads=False):
                     skip = min(max(start_row - row, 0), batch.num_rows)
                     row += skip
-                    texts = _values(batch, shard.text_column, skip)
-                    ids = _values(batch, shard.id_column, skip) if shard.id_column else [None] * len(texts)
+                    texts = values(batch, shard.text_column, skip)
+                    ids = values(batch, shard.id_column, skip) if shard.id_column else [None] * len(texts)
                     for text, source_id in zip(texts, ids, strict=True):
                         yield make_row(shard, row, text, source_id)
                         row += 1
             except (pa.ArrowException, OSError, KeyError) as error:  # KeyError: the footer now names other columns
-                raise ShardBroken(shard.path, row, f"row group {group}", _first_line(error)) from error
+                raise ShardBroken(shard.path, row, f"row group {group}", first_line(error)) from error
             if row != end:
                 raise ShardBroken(shard.path, row, f"row group {group}", f"it ends {end - row} rows too soon")
 
@@ -56,7 +56,7 @@ def rows(shard: ShardSpec, start_row: int) -> Rows:
 def columns(path: str) -> tuple[list[Column], int]:
     """The columns, fields of structs dotted, and the number of rows. Raises `ShardBroken` where there is no footer."""
     with _open(path) as file:
-        return list(_columns(file.schema_arrow)), int(file.metadata.num_rows)
+        return schema_columns(file.schema_arrow), int(file.metadata.num_rows)
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def _open(path: str) -> Iterator[Any]:
                 page_checksum_verification=True,
             )
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last: in the name of a column
-            raise ShardBroken(path, 0, "the footer", _first_line(error)) from error
+            raise ShardBroken(path, 0, "the footer", first_line(error)) from error
         with file:
             yield file
 
@@ -104,7 +104,12 @@ def _columns(fields: Any, prefix: str = "") -> Iterator[Column]:
             yield from _columns([kind.field(i) for i in range(kind.num_fields)], f"{prefix}{field.name}.")
 
 
-def _values(batch: Any, column: str, skip: int) -> list[object]:
+def schema_columns(schema: Any) -> list[Column]:
+    """The columns of an Arrow schema, fields of structs dotted."""
+    return list(_columns(schema))
+
+
+def values(batch: Any, column: str, skip: int) -> list[object]:
     """Rows `skip` and on of `column` as Python values; raw bytes where some row's text is no UTF-8."""
     import pyarrow as pa
     from pyarrow import compute
@@ -123,5 +128,6 @@ def _values(batch: Any, column: str, skip: int) -> list[object]:
     return values
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What Arrow says, without where in its source it says so."""
     return (str(error) or type(error).__name__).splitlines()[0]

@@ -22,15 +22,17 @@ from pydantic import Field
 
 from ipt_stream import storage
 from ipt_stream.config import Settings
-from ipt_stream.corpus import bytestream, jsonl, medline, parquet
-from ipt_stream.corpus.columns import choose
+from ipt_stream.corpus import arrow, bytestream, jsonl, medline, parquet
+from ipt_stream.corpus.columns import Column, choose
 from ipt_stream.corpus.formats import Format, Rows, ShardBroken, ShardSpec
 from ipt_stream.errors import InputError
 from ipt_stream.progress import log
 
-_READERS = {Format.PARQUET: parquet.rows, Format.JSONL: jsonl.rows, Format.MEDLINE: medline.rows}
+_READERS = {
+    Format.PARQUET: parquet.rows, Format.ARROW: arrow.rows, Format.JSONL: jsonl.rows, Format.MEDLINE: medline.rows,
+}  # fmt: skip
 _SUFFIXES = {".parquet": Format.PARQUET, ".jsonl": Format.JSONL, ".ndjson": Format.JSONL, ".json": Format.JSONL}
-_SUFFIXES |= {".xml": Format.MEDLINE}
+_SUFFIXES |= {".xml": Format.MEDLINE, ".arrow": Format.ARROW}
 _OTHER_MAGIC = {b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"PK\x03\x04": "zip", b"PARE": "encrypted Parquet"}
 _HEAD_BYTES = 4096  # decompressed, enough for any prolog of MEDLINE's
 _THREADS = 16  # looking at a shard waits for the store more than it computes
@@ -47,7 +49,7 @@ class InputConfig(Settings):
     id_column: str | None = None
     """The column with the documents' own ids; null: found out, or none."""
     format: Format | None = None
-    """parquet, jsonl or medline (compressed or not); null: found out from each shard's bytes, then from its name."""
+    """parquet, arrow, jsonl or medline; null: found out from each shard's bytes, then from its name."""
 
 
 def read_rows(shard: ShardSpec, start_row: int = 0) -> Rows:
@@ -133,7 +135,7 @@ def _look(shard: ShardSpec, config: InputConfig) -> ShardSpec | ShardBroken:
                         f"{shard.path} is MEDLINE XML, which has no column '{value}'", fix=f"leave input.{key} null"
                     )
             return replace(shard, format=kind, text_column=medline.TEXT, id_column=medline.ID)
-        columns, rows = parquet.columns(shard.path) if kind is Format.PARQUET else (jsonl.columns(shard.path), None)
+        columns, rows = _columns(shard.path, kind)
         if kind is Format.JSONL and not columns:  # no rows at all: nothing to check, and nothing to read
             return replace(shard, format=kind, text_column=config.text_column or "text", id_column=config.id_column)
         text_column, id_column = choose(shard.path, columns, config.text_column, config.id_column)
@@ -142,12 +144,21 @@ def _look(shard: ShardSpec, config: InputConfig) -> ShardSpec | ShardBroken:
         return error
 
 
+def _columns(path: str, kind: Format) -> tuple[list[Column], int | None]:
+    """The columns of a shard that has some, and its number of rows where it says so."""
+    if kind is Format.PARQUET:
+        return parquet.columns(path)
+    return (arrow.columns(path) if kind is Format.ARROW else jsonl.columns(path)), None
+
+
 def _sniff(path: str) -> Format:
     """The format that the first bytes of `path` show, or else its name. Raises `InputError`, `ShardBroken`."""
     with bytestream.open_shard(path, bytestream.HEAD_BLOCK_BYTES) as file:
         raw = file.read(8)
     if raw.startswith(b"PAR1"):
         return Format.PARQUET
+    if raw.startswith((arrow.FILE_MAGIC, arrow.STREAM_MAGIC)):
+        return Format.ARROW
     other = next((name for magic, name in _OTHER_MAGIC.items() if raw.startswith(magic)), None)
     head = b""
     try:
@@ -168,7 +179,7 @@ def _sniff(path: str) -> Format:
     if named is None or other or (text.startswith((b"[", b"<")) and not is_cut_xml):
         raise InputError(
             f"{path} is of no known format",
-            wanted="Parquet, JSON lines or MEDLINE XML, the latter two plain, gzip or zstd",
+            wanted="Parquet, Arrow, JSON lines or MEDLINE XML, the latter two plain, gzip or zstd",
             got=other or (f"a file that starts with {text[:20]!r}" if text else "an empty file"),
             fix="convert it, or leave it out of input.shards",
         )

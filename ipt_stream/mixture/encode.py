@@ -1,24 +1,25 @@
 """From a unit of work to tokens, on as many cores as there are; the result doesn't depend on how many.
 
-Units are rendered and tokenized independently and taken in order, so that packing sees one stream of tokens. Text is
-tokenized as text: a `</s>` on a web page gives the tokens of its characters, never the EOS.
+Units are read, rendered and tokenized independently, as tasks of Ray Data, and taken in order, so that packing sees one
+stream of tokens whatever the number of cores, and however units are cut. Text is tokenized as text: a `</s>` on a web
+page gives the tokens of its characters, never the EOS.
 """
 
 from __future__ import annotations
 
 import hashlib
 import heapq
+import json
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ipt_stream import storage
 from ipt_stream.errors import ConfigError, IptError, MixtureError
 from ipt_stream.mixture.pack import join, token_dtype
-from ipt_stream.mixture.sources import Text, Unit, texts
+from ipt_stream.mixture.sources import Making, Part, Text, Unit, texts
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -49,43 +50,41 @@ class Vocabulary:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is the same for all units: the seed, the vocabulary, and whether texts are wanted beside tokens."""
+    """What all units have in common: how texts are made, the vocabulary, and whether texts are wanted beside tokens."""
 
-    seed: int
+    making: Making
     vocabulary: Vocabulary
     keep_texts: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A unit, tokenized.
+    """A unit, or a part of one, tokenized.
 
     Attributes:
         tokens: (tokens,) its texts, joined.
         documents: input documents in them.
+        rejected: rows among them that are no documents, and are left out.
+        text_bytes: size of its texts in UTF-8.
         samples: a few texts, drawn by a hash of their ids: (hash, text), smallest first.
         texts: all of them, where they were asked for.
     """
 
     tokens: Tokens
     documents: int
+    rejected: int
+    text_bytes: int
     samples: tuple[tuple[str, Text], ...]
     texts: tuple[Text, ...]
 
 
-def copy_tokenizer(path: str, target: str, *, bos: bool) -> Vocabulary:
-    """The vocabulary of the tokenizer in folder `path`, which is copied to the directory `target`.
+def read_vocabulary(path: str, *, bos: bool) -> Vocabulary:
+    """The vocabulary of the tokenizer in folder `path`.
 
     Raises:
         ConfigError: there is none, or it has no EOS, or no BOS where one is wanted.
     """
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(path)
-        definition = tokenizer.backend_tokenizer.to_str()
-    except (OSError, ValueError, AttributeError) as error:
-        raise ConfigError(f"no usable tokenizer in {path}", wanted=TOKENIZER_FILE, got=str(error)) from error
+    tokenizer = _load(path)
     eos, first = tokenizer.eos_token_id, tokenizer.bos_token_id if bos else None
     if eos is None or (bos and first is None):
         raise ConfigError(
@@ -96,18 +95,47 @@ def copy_tokenizer(path: str, target: str, *, bos: bool) -> Vocabulary:
         )
     if bos and first == eos:
         raise ConfigError(f"BOS and EOS are one token in {path}", got=f"id {eos}", fix="bos=false: EOS is enough")
-    _publish_tokenizer(tokenizer, target)
     size = 1 + max(tokenizer.get_vocab().values())
-    return Vocabulary(definition, size, int(eos), None if first is None else int(first))
+    return Vocabulary(tokenizer.backend_tokenizer.to_str(), size, int(eos), None if first is None else int(first))
 
 
-def encode(unit: Unit, job: Job) -> Block:
-    """Render and tokenize one unit. Pure but for reading a segment.
+def copy_tokenizer(path: str, target: str) -> None:
+    """Publish a copy of the tokenizer in folder `path` as the directory `target`."""
+    _publish_tokenizer(_load(path), target)
+
+
+def _load(path: str) -> Any:
+    file = storage.join(path, TOKENIZER_FILE)
+    if not storage.exists(file):
+        raise ConfigError(
+            f"no tokenizer in {path}",
+            wanted=f"a folder with {TOKENIZER_FILE}",
+            got="no such file",
+            fix="point tokenizer at a model or tokenizer folder; save_pretrained of a fast tokenizer writes it",
+        )
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(path)
+        tokenizer.backend_tokenizer.to_str()
+    except (OSError, ValueError, AttributeError) as error:
+        raise ConfigError(f"no usable tokenizer in {path}", wanted=TOKENIZER_FILE, got=str(error)) from error
+    return tokenizer
+
+
+def encode(unit: Unit, job: Job) -> Iterator[Block]:
+    """Render and tokenize one unit, part by part. Pure but for reading the unit's files.
 
     Raises:
         MixtureError: a text holds nothing but EOS, or a token that the vocabulary hasn't.
+        InputError: a file was altered, or is not what its kind says.
     """
-    found, documents = texts(unit, job.seed)
+    for part in texts(unit, job.making):
+        yield _encode(part, job)
+
+
+def _encode(part: Part, job: Job) -> Block:
+    found = part.texts
     tokenizer = _tokenizer(job.vocabulary.definition)
     ids: list[list[int]] = []
     for start in range(0, len(found), _BATCH):
@@ -123,7 +151,10 @@ def encode(unit: Unit, job: Job) -> Block:
             got=f"id {vocabulary.eos} within a document",
             fix="use a tokenizer whose EOS is marked as special",
         )
-    return Block(tokens, documents, smallest(keyed(found, job.seed)), tuple(found) if job.keep_texts else ())
+    seed = job.making.seed
+    kept = tuple(found) if job.keep_texts else ()
+    size = sum(len(item.text.encode()) for item in found)
+    return Block(tokens, part.documents, part.rejected, size, smallest(keyed(found, seed)), kept)
 
 
 def keyed(found: Iterable[Text], seed: int) -> Iterator[tuple[str, Text]]:
@@ -137,39 +168,78 @@ def smallest(candidates: Iterable[tuple[str, Text]]) -> tuple[tuple[str, Text], 
 
 
 def encode_all(units: Iterable[Unit], job: Job, cores: int | None) -> Iterator[Block]:
-    """`encode` of each unit, in order: in this process where `cores` is 0, else as Ray tasks.
+    """`encode` of each unit, in order: in this process where `cores` is 0, else as tasks of Ray Data.
 
-    Holds two blocks a core at a time. Errors of a task are raised as they were.
+    Args:
+        units: what to encode.
+        job: what is the same for all.
+        cores: how many tasks run at once; None: as many as there are cores.
+
+    Raises:
+        IptError: what a task raised, as it was.
     """
     if cores == 0:
-        yield from (encode(unit, job) for unit in units)
+        for unit in units:
+            yield from encode(unit, job)
         return
     import ray
 
     from ipt_stream.synthesis.ray_session import ensure_ray
 
     ensure_ray(cores)
-    task = ray.remote(_encode_in_worker)
-    shared = ray.put(job)
-    running: deque[Any] = deque()
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call,unused-ignore]
-    window = 2 * max(int(resources.get("CPU", 1)), 1)
+    items = [{"unit": unit} for unit in units]
+    if not items:
+        return
+    task: Any = _encode_in_worker
+    tasks = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+        task, batch_size=1, fn_args=(ray.put(job),), concurrency=None if cores is None else min(cores, len(items))
+    )
+    tasks.context.execution_options.preserve_order = True
+    dtype = token_dtype(job.vocabulary.size)
     try:
-        for unit in units:
-            running.append(task.remote(unit, shared))
-            if len(running) >= window:
-                yield ray.get(running.popleft())
-        while running:
-            yield ray.get(running.popleft())
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, IptError):
-            raise error.cause from error
-        raise
+        for row in tasks.iter_rows():
+            yield _from_row(row, dtype)
+    except ray.exceptions.RayError as error:
+        raise _own_error(error) or error from error
 
 
-def _encode_in_worker(unit: Unit, job: Job) -> Block:
+def _encode_in_worker(batch: dict[str, Any], shared: Any) -> Iterator[dict[str, list[Any]]]:
+    import ray
+
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one task a core already
-    return encode(unit, job)
+    job: Job = ray.get(shared)
+    for unit in batch["unit"]:
+        for block in encode(unit, job):
+            yield {
+                "tokens": [block.tokens.tobytes()],
+                "documents": [block.documents],
+                "rejected": [block.rejected],
+                "text_bytes": [block.text_bytes],
+                "samples": [json.dumps([[key, asdict(text)] for key, text in block.samples])],
+                "texts": [json.dumps([asdict(text) for text in block.texts])],
+            }
+
+
+def _from_row(row: dict[str, Any], dtype: Any) -> Block:
+    import numpy as np
+
+    samples = tuple((key, Text.from_json(text)) for key, text in json.loads(row["samples"]))
+    texts = tuple(map(Text.from_json, json.loads(row["texts"])))
+    tokens = np.frombuffer(row["tokens"], dtype)
+    return Block(tokens, row["documents"], row["rejected"], row["text_bytes"], samples, texts)
+
+
+def _own_error(error: BaseException | None) -> IptError | None:
+    """The project's own error that a task of Ray Data's ended with, where it is one."""
+    import ray
+
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        if isinstance(error, IptError) and not isinstance(error, ray.exceptions.RayError):  # Ray makes a class of both
+            return error
+        seen.append(error)
+        error = getattr(error, "cause", None) or error.__cause__
+    return None
 
 
 @lru_cache(maxsize=1)

@@ -29,7 +29,8 @@ INDEX_FILE = "index.json"
 FACTS_FILE = "facts.json"
 COMPRESSION = "zstd:3"
 HASHES = ("sha1", "xxh64")
-TEXT_COLUMNS = {"text": "str", "source": "str", "document_id": "str"}
+TEXT_COLUMNS = {"text": "str", "source": "str", "document_id": "str", "pairs": "str"}
+"""`pairs` is a JSON list of `{"instruction", "response"}`: those that were rendered into `text`."""
 
 
 @dataclass(slots=True)
@@ -84,8 +85,8 @@ def publish_mds(target: str, columns: Mapping[str, str], *, shard_bytes: int) ->
             mds.cancel_future_jobs()
             raise
         mds.finish()
-        _verify(place)
-        storage.publish_json(os.path.join(place, FACTS_FILE), {**writer.facts, "samples_written": writer.samples})
+        facts = {"samples_written": writer.samples, "shard_samples": _verify(place)}
+        storage.publish_json(os.path.join(place, FACTS_FILE), {**writer.facts, **facts})
         if remote:
             _upload(place, target)
         else:
@@ -100,13 +101,36 @@ def read_facts(directory: str) -> dict[str, Any] | None:
     return dict(storage.read_json(path)) if storage.exists(path) else None
 
 
+def list_mds(directory: str) -> list[str]:
+    """The names of the MDS directories in `directory`."""
+    if storage.is_remote(directory):
+        names = {item.name.split("/")[0] for item in storage.list_objects(directory)}
+    else:
+        place = storage.local(directory)
+        names = set(os.listdir(place)) if os.path.isdir(place) else set()
+    return sorted(name for name in names if storage.exists(storage.join(directory, name, INDEX_FILE)))
+
+
+def remove_mds(directory: str) -> None:
+    """Remove the MDS directory `directory`: first what makes it look whole."""
+    for name in (FACTS_FILE, INDEX_FILE):
+        storage.remove(storage.join(directory, name))
+    for path in storage.list_directory(directory):
+        storage.remove(path)
+    if not storage.is_remote(directory):
+        shutil.rmtree(storage.local(directory))
+
+
 def index_sha256(directory: str) -> str:
     """SHA-256 of an MDS directory's index, which holds the size and hashes of every shard."""
     return hashlib.sha256(storage.read_bytes(storage.join(directory, INDEX_FILE))).hexdigest()
 
 
-def _verify(place: str) -> None:
-    """Read back every shard that the index names and compare it with its hash there."""
+def _verify(place: str) -> int:
+    """Read back every shard that the index names and compare it with its hash there; gives the samples of a full one.
+
+    Samples of one size fill all shards but the last with as many.
+    """
     from streaming.base.hashing import get_hash
 
     with open(os.path.join(place, INDEX_FILE), encoding="utf-8") as file:
@@ -122,10 +146,13 @@ def _verify(place: str) -> None:
                     got=f"{len(content):,} bytes with another",
                     fix="check the disk and its free space, then run again",
                 )
+    return max((int(shard["samples"]) for shard in shards), default=0) or 1
 
 
 def _upload(place: str, target: str) -> None:
     """Put the directory's files at the URL `target`, index and facts last, so that only a whole one has them."""
+    for name in (FACTS_FILE, INDEX_FILE):  # of what was there: else it would look whole with other shards in it
+        storage.remove(storage.join(target, name))
     last = {INDEX_FILE: 1, FACTS_FILE: 2}
     for name in sorted(os.listdir(place), key=lambda name: (last.get(name, 0), name)):
         storage.publish_bytes(storage.join(target, name), storage.read_bytes(os.path.join(place, name)))

@@ -14,22 +14,36 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from ipt_stream import storage
+from ipt_stream.baselines.reading_comprehension import mining
 from ipt_stream.config import Settings, fingerprint
-from ipt_stream.errors import ConfigError
+from ipt_stream.errors import ConfigError, LedgerError, MixtureError, StorageError
+from ipt_stream.ledger import read_ledger
 from ipt_stream.mixture import mds, templates
-from ipt_stream.mixture.encode import TOKENIZER_FILE, Block, Job, Vocabulary, copy_tokenizer, encode_all, smallest
-from ipt_stream.mixture.pack import concat, token_dtype
+from ipt_stream.mixture.encode import (
+    Block,
+    Job,
+    Vocabulary,
+    copy_tokenizer,
+    encode_all,
+    read_vocabulary,
+    smallest,
+)
+from ipt_stream.mixture.estimate import estimate
+from ipt_stream.mixture.pack import Packing, best_fit, concat, padding, token_dtype
 from ipt_stream.mixture.plan import Plan, make_plan, save_plan, table
-from ipt_stream.mixture.shares import Stock
-from ipt_stream.mixture.sources import SourceConfig, Text, listing, units
+from ipt_stream.mixture.presets import Preset, sources_of
+from ipt_stream.mixture.shares import Stock, check_demands
+from ipt_stream.mixture.sources import OF_A_RUN, Kind, Making, SourceConfig, Text, keywords, listing, units
 from ipt_stream.progress import log, meter
 from ipt_stream.stage import StageReport, open_stage
+from ipt_stream.synthesis.ray_session import check_shared
+from ipt_stream.synthesis.tally import tally
 
 if TYPE_CHECKING:
     from ipt_stream.mixture.pack import Tokens
@@ -52,20 +66,54 @@ class MixConfig(Settings):
     """Tokens a sequence."""
     seed: int = Field(default=0, ge=0)
     """Of the templates' choices and of the training order."""
+    preset: Preset | None = None
+    """A mixture of the paper's (presets.py), made from the next three; null: `sources` says all."""
+    synthesis: str | None = None
+    """Of a preset: a synthesis run's directory."""
+    tuning: str | tuple[str, ...] | None = None
+    """Of a preset: what the synthesizer was tuned on."""
+    general: str | tuple[str, ...] | None = None
+    """Of a preset: general instructions."""
     sources: dict[str, SourceConfig] = Field(min_length=1)
-    """What is mixed, by names of your choice."""
+    """What is mixed, by names of your choice; with a preset, what is to be different in its sources."""
     sequences: int | None = Field(default=None, gt=0)
     """Length of the training in sequences; null: what passes and ratios add up to."""
     tokens: int | None = Field(default=None, gt=0)
     """The same in tokens, rounded up to whole sequences; at most one of the two."""
+    sequences_per_batch: int | None = Field(default=None, gt=0)
+    """Sequences a step of the training, for the table alone; null: it shows no steps."""
     bos: bool = False
     """Whether each document begins with BOS."""
+    packing: Packing = Packing.CONCAT
+    """How documents become sequences: concat, or best-fit, which cuts none that fits and pads a little."""
+    document_ids: bool = False
+    """Whether batches say which document each token is of, so that attention can be kept inside documents."""
     text_mds: bool = False
     """Whether the texts are written too, under `text/`."""
     shard_bytes: int = Field(default=1 << 26, gt=0)
     """Size of an MDS shard before compression."""
+    shuffle_shards: int = Field(default=16, ge=1)
+    """Shards of a source that a pass shuffles together: more shuffle better, and need more cache (order.py)."""
     cores: int | None = Field(default=None, ge=0)
     """Cores to use; 0: this process alone; null: all, where there is much to do. The output is the same."""
+    dry_run: bool = False
+    """Only say what the mixture would be, about, and write nothing."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or given.get("preset") not in list(Preset):
+            return given
+        changed = given.get("sources") or {}
+        if not isinstance(changed, dict) or not all(isinstance(more, dict) for more in changed.values()):
+            raise ValueError("sources as a mapping of names to settings")
+        sources = sources_of(Preset(given["preset"]), given)
+        for name, more in changed.items():
+            base = sources.get(name, {})
+            if any(key in more for key in ("passes", "ratio", "fill")):
+                base = {key: value for key, value in base.items() if key not in ("passes", "ratio", "fill")}
+            sources[name] = {**base, **more}
+        return {**given, "sources": sources}
 
     @field_validator("sources")
     @classmethod
@@ -84,6 +132,8 @@ class MixConfig(Settings):
 def mix(config: MixConfig) -> StageReport:
     """Write the mixture that `config` describes, or answer from the one that is there.
 
+    Says first what it will be, about, from a sample of each source; and at the end, from what was written.
+
     Raises:
         ConfigError: no tokenizer, or both `sequences` and `tokens`.
         InputError: a source matches nothing or is not what its kind says.
@@ -92,50 +142,96 @@ def mix(config: MixConfig) -> StageReport:
     """
     if config.sequences is not None and config.tokens is not None:
         raise ConfigError("both sequences and tokens are set", wanted="one total", fix="leave one of them out")
+    check_demands({name: source.demand for name, source in config.sources.items()}, config.total)
+    for name, source in config.sources.items():
+        for path in source.paths:
+            check_shared(path, f"sources.{name}.path")
     inputs = {name: listing(source) for name, source in config.sources.items()}
-    made_from = {name: _made_from(config, name, found) for name, (found, _) in inputs.items()}
-    paths: Any = {"output": True, "cores": True, "tokenizer": True, "sources": {"__all__": {"path"}}}  # content counts
-    settings = {**config.model_dump(mode="json", exclude=paths), "made_from": made_from}
+    vocabulary = read_vocabulary(config.tokenizer, bos=config.bos)
+    made_from = {name: _made_from(config, name, found, vocabulary) for name, (found, _) in inputs.items()}
+    # What is mixed counts by its content and not by its place; and how it is shown or made is no part of what it is.
+    aside: Any = {
+        "output": True, "cores": True, "tokenizer": True, "sources": {"__all__": {"path"}}, "preset": True,
+        "synthesis": True, "tuning": True, "general": True, "sequences_per_batch": True, "dry_run": True,
+    }  # fmt: skip
+    settings = {**config.model_dump(mode="json", exclude=aside), "made_from": made_from}
     if storage.exists(storage.join(config.output, STAGE_FILE)):
         known = open_stage(config.output, "mix", settings).finished
         if known is not None:
             return known
     started = time.monotonic()
     size = sum(size for _, size in inputs.values())
-    plan, samples = _prepare(config, made_from, 0 if config.cores is None and size < IN_PROCESS_BYTES else config.cores)
+    jobs = _jobs(config, vocabulary)
+    about = _say_about(config, jobs, made_from)
+    if config.dry_run:
+        return StageReport({}, tuple(about), stopped=True)
+    cores = 0 if config.cores is None and size < IN_PROCESS_BYTES else config.cores
+    plan, samples = _prepare(config, jobs, made_from, cores)
+    _remove_leftovers(config)
     # Claimed only now: where the sources can't give what is asked, what is asked may be changed, and the sources stay.
     stage = open_stage(config.output, "mix", settings)
     content = "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples)
     storage.publish_bytes(storage.join(config.output, SAMPLES_FILE), content.encode())
     save_plan(config.output, plan)
     seconds = round(time.monotonic() - started, 1)
-    return stage.finish({**_figures(plan), "stage_seconds": seconds}, tuple(table(plan)))
+    lines = tuple(table(plan, config.sequences_per_batch))
+    return stage.finish({**_figures(plan), "stage_seconds": seconds}, lines)
 
 
-def _made_from(config: MixConfig, name: str, found: object) -> str:
+def _made_from(config: MixConfig, name: str, found: object, vocabulary: Vocabulary) -> str:
     """Names all that decides the bytes of one source: what it is planned for does not."""
-    source = config.sources[name].model_dump(mode="json", include={"kind", "format", "text_column"})
-    shared = config.model_dump(mode="json", include={"sequence_length", "seed", "bos", "text_mds", "shard_bytes"})
-    tokenizer = _tokenizer_sha256(config.tokenizer)
-    return fingerprint([name, source, shared, found, tokenizer, templates.VERSION])
+    kinds = {"kind", "format", "text_column", "split", "shots", "with_text"}
+    source = config.sources[name].model_dump(mode="json", include=kinds)
+    shared = config.model_dump(
+        mode="json", include={"sequence_length", "seed", "bos", "packing", "text_mds", "shard_bytes"}
+    )
+    tokenizer = [hashlib.sha256(vocabulary.definition.encode()).hexdigest(), vocabulary.eos, vocabulary.bos]
+    return fingerprint([name, source, shared, found, tokenizer, templates.VERSION, mining.VERSION])
 
 
-def _prepare(config: MixConfig, made_from: Mapping[str, str], cores: int | None) -> tuple[Plan, list[dict[str, Any]]]:
-    """Write the sources that are not there yet, and plan. Raises `MixtureError` where they can't give what is asked."""
-    for part in ("", mds.SOURCES, mds.TEXTS):
-        storage.remove_temporaries(storage.join(config.output, part))
-    vocabulary = copy_tokenizer(config.tokenizer, storage.join(config.output, TOKENIZER), bos=config.bos)
-    stocks, samples = [], []
-    for name in config.sources:
-        directory = storage.join(config.output, mds.SOURCES, name)
-        facts = mds.read_facts(directory)
-        if facts is None or facts["made_from"] != made_from[name]:
-            _write_source(config, name, vocabulary, made_from[name], cores)
-            facts = mds.read_facts(directory) or {}
-        samples += [{"source": name, **sample} for sample in facts["samples"]]
-        counts = (facts["documents"], facts["tokens"], facts["samples_written"])
-        stocks.append(Stock(name, *counts, mds.index_sha256(directory)))
-    plan = make_plan(
+def _jobs(config: MixConfig, vocabulary: Vocabulary) -> dict[str, Job]:
+    """How the texts of each source are made."""
+    found = {}
+    for name, source in config.sources.items():
+        words = keywords(source) if source.kind is Kind.RULE_BASED else None
+        making = Making(config.seed, source.shots, source.with_text, words)
+        found[name] = Job(making, vocabulary, keep_texts=config.text_mds)
+    return found
+
+
+def _say_about(config: MixConfig, jobs: Mapping[str, Job], made_from: Mapping[str, str]) -> list[str]:
+    """Say what the mixture will be: by what is written already, and by samples of the other sources."""
+    stocks, is_about = [], False
+    for name, source in config.sources.items():
+        stock = _stock(config, name, made_from[name])
+        if stock is None:
+            is_about = True
+            stock = estimate(name, list(units(name, source)), jobs[name], config.sequence_length)
+        stocks.append(stock)
+    try:
+        lines = table(_plan(config, stocks, jobs), config.sequences_per_batch, about=is_about)
+    except MixtureError as error:
+        if not is_about:
+            raise
+        lines = [f"by a sample of the data: {error}"]
+    for line in ("the mixture, about, by a sample of each source:" if is_about else "the mixture:", *lines):
+        log.info("%s", line)
+    return lines
+
+
+def _stock(config: MixConfig, name: str, made_from: str) -> Stock | None:
+    """What source `name` holds, where it is already written."""
+    directory = storage.join(config.output, mds.SOURCES, name)
+    facts = mds.read_facts(directory)
+    if facts is None or facts["made_from"] != made_from:
+        return None
+    counts = (facts["documents"], facts["tokens"], facts["samples_written"])
+    return Stock(name, *counts, mds.index_sha256(directory), facts["shard_samples"])
+
+
+def _plan(config: MixConfig, stocks: Sequence[Stock], jobs: Mapping[str, Job]) -> Plan:
+    vocabulary = next(iter(jobs.values())).vocabulary
+    return make_plan(
         stocks,
         {name: source.demand for name, source in config.sources.items()},
         total=config.total,
@@ -143,18 +239,85 @@ def _prepare(config: MixConfig, made_from: Mapping[str, str], cores: int | None)
         seed=config.seed,
         vocabulary_size=vocabulary.size,
         eos_token_id=vocabulary.eos,
+        shuffle_shards=config.shuffle_shards,
+        document_ids=config.document_ids,
+        curves={name: source.curve for name, source in config.sources.items()},
     )
-    for line in table(plan):
+
+
+def _prepare(
+    config: MixConfig, jobs: Mapping[str, Job], made_from: Mapping[str, str], cores: int | None
+) -> tuple[Plan, list[dict[str, Any]]]:
+    """Write the sources that are not there yet, and plan. Raises `MixtureError` where they can't give what is asked."""
+    for part in ("", mds.SOURCES, mds.TEXTS):
+        storage.remove_temporaries(storage.join(config.output, part))
+    copy_tokenizer(config.tokenizer, storage.join(config.output, TOKENIZER))
+    stocks, samples = [], []
+    for name in config.sources:
+        stock = _stock(config, name, made_from[name])
+        if stock is None:
+            _write_source(config, name, jobs[name], made_from[name], cores)
+            stock = _stock(config, name, made_from[name])
+            if stock is None:
+                raise StorageError(f"source {name} in {config.output} is not what was just written", fix="run again")
+        stocks.append(stock)
+        facts = mds.read_facts(storage.join(config.output, mds.SOURCES, name)) or {}
+        samples += [{"source": name, **sample} for sample in facts["samples"]]
+    _check_conservation(config, stocks)
+    plan = _plan(config, stocks, jobs)
+    for line in table(plan, config.sequences_per_batch):
         log.info("%s", line)
     return plan, samples
 
 
-def _write_source(config: MixConfig, name: str, vocabulary: Vocabulary, made_from: str, cores: int | None) -> None:
+def _remove_leftovers(config: MixConfig) -> None:
+    """Remove what an earlier attempt with other settings wrote, and these do not name."""
+    kept = {mds.SOURCES: set(config.sources), mds.TEXTS: set(config.sources) if config.text_mds else set()}
+    for part, names in kept.items():
+        for name in mds.list_mds(storage.join(config.output, part)):
+            if name not in names:
+                log.info("removing %s/%s, which these settings do not name", part, name)
+                mds.remove_mds(storage.join(config.output, part, name))
+
+
+def _check_conservation(config: MixConfig, stocks: Sequence[Stock]) -> None:
+    """Every document that a synthesis run recorded as augmented or raw is in its sources, once.
+
+    Raises:
+        LedgerError: a source holds more or fewer documents than its run's ledger tells.
+    """
+    told = {path: tally(read_ledger(path)).counts for path in _runs(config)}
+    for stock in stocks:
+        source = config.sources[stock.name]
+        if source.kind not in OF_A_RUN:
+            continue
+        counts = told[source.paths[0]]
+        parts = {Kind.AUGMENTED: ("augmented",), Kind.RAW: ("raw",)}.get(source.kind, ("augmented", "raw"))
+        wanted = sum(counts[part] for part in parts)
+        if stock.documents != wanted:
+            raise LedgerError(
+                f"source {stock.name} does not hold the {source.kind} documents of {source.paths[0]}",
+                wanted=f"{wanted:,}, by the run's ledger",
+                got=f"{stock.documents:,}",
+                fix="report this: the mixture is not to be trained on",
+            )
+    for path, counts in told.items():
+        whole = counts["augmented"] + counts["raw"]
+        log.info("%s: documents %s = augmented %s + raw %s", path, *map("{:,}".format, (
+            whole, counts["augmented"], counts["raw"])))  # fmt: skip
+
+
+def _runs(config: MixConfig) -> list[str]:
+    """The synthesis runs that sources are made from."""
+    return sorted({source.paths[0] for source in config.sources.values() if source.kind in OF_A_RUN})
+
+
+def _write_source(config: MixConfig, name: str, job: Job, made_from: str, cores: int | None) -> None:
     """Write the MDS directories of one source."""
-    job = Job(config.seed, vocabulary, keep_texts=config.text_mds)
     target = storage.join(config.output, mds.SOURCES, name)
+    vocabulary = job.vocabulary
     columns = mds.token_columns(token_dtype(vocabulary.size), config.sequence_length)
-    documents = tokens = 0
+    documents = tokens = read = rejected = 0
     samples: tuple[tuple[str, Text], ...] = ()
     blocks = encode_all(units(name, config.sources[name]), job, cores)
     if config.text_mds:
@@ -165,16 +328,25 @@ def _write_source(config: MixConfig, name: str, vocabulary: Vocabulary, made_fro
     ):
 
         def counted() -> Iterator[Tokens]:
-            nonlocal documents, tokens, samples
+            nonlocal documents, rejected, read, samples
             for block in blocks:
-                documents, tokens = documents + block.documents, tokens + len(block.tokens)
+                documents, rejected = documents + block.documents, rejected + block.rejected
+                read += len(block.tokens)
                 samples = smallest([*samples, *block.samples])
-                shown.update(len(block.tokens), {"tokens/s": tokens / max(shown.elapsed_s(), 1e-9)})
+                shown.update(len(block.tokens), {"tokens/s": read / max(shown.elapsed_s(), 1e-9)})
                 yield block.tokens
 
-        writer.write_rows(concat(counted(), config.sequence_length, vocabulary.eos))
+        pack = concat if config.packing is Packing.CONCAT else best_fit
+        for rows in pack(counted(), config.sequence_length, vocabulary.eos):
+            tokens += rows.size - int(padding(rows, vocabulary.eos).sum())
+            writer.write_rows([rows])
         chosen = [{"id": text.text_id, "from": text.source, "text": text.text} for _, text in samples]
         writer.facts |= {"documents": documents, "tokens": tokens, "samples": chosen, "made_from": made_from}
+    if rejected:
+        log.info("%s: %d rows are no documents and are left out", name, rejected)
+    if config.packing is Packing.BEST_FIT and writer.samples:
+        padded = 1 - tokens / (writer.samples * config.sequence_length)
+        log.info("%s: %.2f%% of all positions are padding, for no document is cut that fits", name, 100 * padded)
 
 
 def _write_texts(target: str, blocks: Iterable[Block], shard_bytes: int) -> Iterator[Block]:
@@ -182,7 +354,8 @@ def _write_texts(target: str, blocks: Iterable[Block], shard_bytes: int) -> Iter
     with mds.publish_mds(target, mds.TEXT_COLUMNS, shard_bytes=shard_bytes) as writer:
         for block in blocks:
             for text in block.texts:
-                writer.write({"text": text.text, "source": text.source, "document_id": text.text_id})
+                pairs = json.dumps([{"instruction": asked, "response": said} for asked, said in text.pairs])
+                writer.write({"text": text.text, "source": text.source, "document_id": text.text_id, "pairs": pairs})
             yield block
 
 
@@ -199,16 +372,6 @@ def _figures(plan: Plan) -> dict[str, float | int | str]:
         figures[f"{source.name}_tokens"] = source.tokens
         figures[f"{source.name}_sequences"] = source.sequences
         figures[f"{source.name}_passes"] = round(source.passes, 3)
+        positions = source.sequences * plan.sequence_length
+        figures[f"{source.name}_padding"] = round(1 - source.tokens / positions, 5) if positions else 0.0
     return figures
-
-
-def _tokenizer_sha256(path: str) -> str:
-    file = storage.join(path, TOKENIZER_FILE)
-    if not storage.exists(file):
-        raise ConfigError(
-            f"no tokenizer in {path}",
-            wanted=f"a folder with {TOKENIZER_FILE}",
-            got="no such file",
-            fix="point tokenizer at a model or tokenizer folder; save_pretrained of a fast tokenizer writes it",
-        )
-    return hashlib.sha256(storage.read_bytes(file)).hexdigest()

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from ipt_stream import storage
 from ipt_stream.config import fingerprint
 from ipt_stream.errors import MixtureError
+from ipt_stream.mixture.curves import Curve, targets
 from ipt_stream.mixture.shares import Demand, Stock, count_sequences
 
 PLAN_FILE = "plan.json"
+MAX_SEQUENCES = 3_000_000_000
+"""Of a training: products of two counts must fit in 63 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,8 @@ class PlannedSource:
         sequences: sequences of one pass.
         planned: sequences of it in the whole training.
         index_sha256: hash of its MDS index, which holds the hashes of its shards.
+        shard_sequences: sequences of each of its MDS shards; the last may have fewer.
+        curve: when in training they come (curves.py); `()`: evenly.
     """
 
     name: str
@@ -32,6 +38,8 @@ class PlannedSource:
     sequences: int
     planned: int
     index_sha256: str
+    shard_sequences: int
+    curve: Curve = ()
 
     @property
     def passes(self) -> float:
@@ -49,6 +57,8 @@ class Plan:
         seed: of the permutations of the passes.
         vocabulary_size: one more than the largest token id that can occur.
         eos_token_id: ends each document, and pads the last sequence of a source.
+        shuffle_shards: shards of a source that a pass shuffles together (order.py).
+        document_ids: whether batches say which document each token is of, so that attention can be kept inside.
     """
 
     sources: tuple[PlannedSource, ...]
@@ -56,6 +66,8 @@ class Plan:
     seed: int
     vocabulary_size: int
     eos_token_id: int
+    shuffle_shards: int
+    document_ids: bool = False
 
     @property
     def sequences(self) -> int:
@@ -91,16 +103,31 @@ def make_plan(
     seed: int,
     vocabulary_size: int,
     eos_token_id: int,
+    shuffle_shards: int,
+    document_ids: bool = False,
+    curves: Mapping[str, Curve] | None = None,
 ) -> Plan:
-    """The plan for `stocks`. Raises `MixtureError` as `count_sequences` does."""
+    """The plan for `stocks`. Raises `MixtureError` as `count_sequences` and `targets` do."""
     counts = count_sequences(stocks, demands, total)
     sources = tuple(
         PlannedSource(
-            stock.name, stock.documents, stock.tokens, stock.sequences, counts[stock.name], stock.index_sha256
+            stock.name, stock.documents, stock.tokens, stock.sequences, counts[stock.name], stock.index_sha256,
+            stock.shard_sequences, (curves or {}).get(stock.name, ()),
         )
         for stock in stocks
-    )
-    return Plan(sources, sequence_length, seed, vocabulary_size, eos_token_id)
+    )  # fmt: skip
+    plan = Plan(sources, sequence_length, seed, vocabulary_size, eos_token_id, shuffle_shards, document_ids)
+    if plan.sequences > MAX_SEQUENCES:
+        raise MixtureError(
+            "the training is too long for one order",
+            wanted=f"at most {MAX_SEQUENCES:,} sequences",
+            got=f"{plan.sequences:,}",
+            fix="longer sequences, or a training in parts",
+        )
+    if any(source.curve for source in plan.streamed):
+        streamed = plan.streamed
+        targets([s.name for s in streamed], [s.planned for s in streamed], [s.curve for s in streamed])
+    return plan
 
 
 def save_plan(mixture: str, plan: Plan) -> None:
@@ -123,10 +150,7 @@ def load_plan(mixture: str) -> Plan:
         raise MixtureError(f"no mixture in {mixture}", wanted=PLAN_FILE, got="nothing there", fix="run ipt-stream mix")
     record = storage.read_json(path)
     try:
-        sources = tuple(
-            PlannedSource(**{key: entry[key] for key in PlannedSource.__dataclass_fields__})
-            for entry in record["sources"]
-        )
+        sources = tuple(_source(entry) for entry in record["sources"])
         plan = Plan(sources, **{key: record[key] for key in Plan.__dataclass_fields__ if key != "sources"})
         known = record["fingerprint"]
     except (KeyError, TypeError) as error:
@@ -138,13 +162,38 @@ def load_plan(mixture: str) -> Plan:
     return plan
 
 
-def table(plan: Plan) -> list[str]:
-    """The plan as aligned lines for a person: a row per source and a total."""
+def _source(entry: Mapping[str, Any]) -> PlannedSource:
+    fields = {key: entry[key] for key in PlannedSource.__dataclass_fields__}
+    return PlannedSource(**{**fields, "curve": tuple((x, y) for x, y in fields["curve"])})
+
+
+def table(plan: Plan, sequences_per_batch: int | None = None, about: bool = False) -> list[str]:
+    """The plan as aligned lines for a person: a row per source, and in total sequences, steps and tokens.
+
+    Args:
+        plan: what to show.
+        sequences_per_batch: sequences a step; None: steps are left out.
+        about: whether the numbers are estimates, and marked as such.
+    """
+    mark = "~" if about else ""
     rows: list[tuple[str, ...]] = [("source", "documents", "tokens", "sequences", "passes", "planned", "share")]
     for s in plan.sources:
         numbers = (f"{s.documents:,}", f"{s.tokens:,}", f"{s.sequences:,}", f"{s.passes:.2f}", f"{s.planned:,}")
-        rows.append((s.name, *numbers, f"{plan.share(s):.1%}"))
+        rows.append((s.name, *(mark + number for number in numbers), f"{mark}{plan.share(s):.1%}"))
     sums = [sum(getattr(s, key) for s in plan.sources) for key in ("documents", "tokens", "sequences")]
-    rows.append(("total", *(f"{n:,}" for n in sums), "", f"{plan.sequences:,}", f"{plan.tokens:,} tokens"))
+    rows.append(("total", *(f"{mark}{n:,}" for n in sums), "", f"{mark}{plan.sequences:,}", ""))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]
+    steps = (
+        ""
+        if sequences_per_batch is None
+        else f"{mark}{plan.sequences // sequences_per_batch:,} steps of " + (f"{sequences_per_batch:,} sequences, ")
+    )
+    lines.append(f"training: {steps}{mark}{plan.sequences:,} sequences of {plan.sequence_length:,} tokens, "
+                 f"{mark}{plan.tokens:,} tokens")  # fmt: skip
+    return lines + [f"{s.name} comes along a curve: {_points(s.curve)}" for s in plan.sources if s.curve]
+
+
+def _points(curve: Curve) -> str:
+    """`0% 1, 50% 2`: points of progress, each with its weight."""
+    return ", ".join(f"{progress:.0%} {weight:g}" for progress, weight in curve)

@@ -26,13 +26,17 @@ DEFAULT_MAX_PASSES = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Stock:
-    """What a source holds, packed: input documents, tokens without padding, sequences, and its index's SHA-256."""
+    """What a source holds, packed: input documents, tokens without padding, sequences, and its index's SHA-256.
+
+    `shard_sequences` is how many sequences an MDS shard of it holds; the last may hold fewer.
+    """
 
     name: str
     documents: int
     tokens: int
     sequences: int
     index_sha256: str
+    shard_sequences: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,24 @@ def count_sequences(stocks: Sequence[Stock], demands: Mapping[str, Demand], tota
     if not sum(counts.values()):
         raise MixtureError("the mixture is empty", wanted="at least one sequence", got="none", fix="raise its passes")
     return {name: counts[name] for name in by_name}
+
+
+def check_demands(demands: Mapping[str, Demand], total: int | None) -> None:
+    """What can be said of `demands` before anything is known of the sources.
+
+    Raises:
+        MixtureError: a ratio to no source, or to itself in the end; a source fills, and there is no total.
+    """
+    stocks = {name: Stock(name, 1, 1, 1, "") for name in demands}
+    _lines(stocks, demands)
+    filling = [name for name, demand in demands.items() if isinstance(demand, Fill)]
+    if filling and total is None:
+        raise MixtureError(
+            f"source {filling[0]} is to fill the mixture, but the mixture has no total",
+            wanted="sequences or tokens",
+            got="neither",
+            fix=f"tokens=N, the length of the training, or sources.{filling[0]}.passes=1 in place of fill",
+        )
 
 
 Line = tuple[Fraction, Fraction]

@@ -2,37 +2,63 @@
 
     augmented   the few-shot examples of a synthesis run, rendered
     raw         the documents of that run which stayed plain text; with `augmented`, every document exactly once
+    documents   all documents of that run as plain text
+    rule-based  all of them, each with the pairs that rules find in it (baselines/reading_comprehension)
     pairs       instruction data: tuning examples (text, then pairs), or `{"question", "response"}` lines
-    text        any Parquet, JSON-lines or MEDLINE files with a text column
+    text        files with a text column: Parquet, JSON lines, MEDLINE, or a folder of a Hugging Face data set
 
-A unit is what one task renders and tokenizes: a segment, or a run of rows.
+A unit is what one task reads, renders and tokenizes: some segments, or a run of rows. How a source is cut into units
+changes nothing about what comes out of it.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from itertools import islice
+from itertools import groupby, islice, takewhile
 from typing import Any, TypeVar
 
 from pydantic import Field, model_validator
 
 from ipt_stream import storage
+from ipt_stream.baselines.reading_comprehension.keywords import Keywords
+from ipt_stream.baselines.reading_comprehension.mining import mine
 from ipt_stream.config import Settings
+from ipt_stream.corpus.data_folder import data_files
 from ipt_stream.corpus.document import Document
+from ipt_stream.corpus.formats import ShardSpec
 from ipt_stream.corpus.readers import InputConfig, list_shards, listing_fingerprint, read_rows, resolve_shards
 from ipt_stream.errors import InputError
+from ipt_stream.ledger import read_ledger
+from ipt_stream.mixture.curves import check_curve
 from ipt_stream.mixture.render import render
 from ipt_stream.mixture.shares import DEFAULT_MAX_PASSES, Demand, Fill, Passes, Ratio
 from ipt_stream.progress import log
+from ipt_stream.synthesis.plan import load_plan
 from ipt_stream.synthesis.prompt import Shot
-from ipt_stream.synthesis.results import Example, SegmentReference, list_segments, load_segment
+from ipt_stream.synthesis.results import (
+    Example,
+    RawText,
+    SegmentReference,
+    list_segments,
+    load_documents,
+    load_examples,
+    load_raw,
+)
+from ipt_stream.synthesis.tally import tally
 from ipt_stream.tuning.pairs import SourceFormat, TuningSource, read_source
 
-ROWS_A_UNIT = 512
+ROWS_A_UNIT = 2048
+ROWS_A_PART = 512
+SEGMENTS_A_RUN = 16
+"""Segments that share one reading of a compressed shard."""
+ABOUT_BYTES_A_ROW = 2_000
+KEYWORD_DOCUMENTS = 10_000
+KEYWORD_SEGMENTS = 50
 T = TypeVar("T")
 
 
@@ -41,8 +67,13 @@ class Kind(StrEnum):
 
     AUGMENTED = "augmented"
     RAW = "raw"
+    DOCUMENTS = "documents"
+    RULE_BASED = "rule-based"
     PAIRS = "pairs"
     TEXT = "text"
+
+
+OF_A_RUN = (Kind.AUGMENTED, Kind.RAW, Kind.DOCUMENTS, Kind.RULE_BASED)
 
 
 class RatioConfig(Settings):
@@ -60,11 +91,17 @@ class SourceConfig(Settings):
     kind: Kind
     """What `path` holds."""
     path: str | tuple[str, ...]
-    """A synthesis run's directory (augmented, raw), or files, globs and directories (pairs, text)."""
+    """A synthesis run's directory (the first four kinds), or files, globs and directories (pairs, text)."""
     format: SourceFormat | None = None
     """Of pairs: how they are laid out; null: found out, the project's own or `{"question", "response"}` lines."""
     text_column: str | None = None
     """Of text: the column that holds it; null: found out."""
+    split: str | None = None
+    """Of text: the split to take of a data set's folder; null: the only one, or `train`."""
+    shots: int | None = Field(default=None, ge=1)
+    """Of augmented: cut examples to at most so many texts with their pairs (the paper's 1-shot); null: whole."""
+    with_text: bool = True
+    """Of augmented: false leaves the raw texts out, and only pairs are seen (the paper's "w/o Corpora")."""
     passes: float | None = Field(default=None, ge=0)
     """How often training sees the whole source; fractions are fine."""
     ratio: RatioConfig | None = None
@@ -73,14 +110,24 @@ class SourceConfig(Settings):
     """As much as the other sources leave of the total."""
     max_passes: float = Field(default=DEFAULT_MAX_PASSES, gt=0)
     """With ratio or fill: more passes than this are an error."""
+    curve: tuple[tuple[float, float], ...] = ()
+    """When in training it comes: points [progress, weight], straight between; empty: evenly."""
 
     @model_validator(mode="after")
     def _one_demand(self) -> SourceConfig:
         given = [name for name in ("passes", "ratio") if getattr(self, name) is not None] + ["fill"] * self.fill
         if len(given) != 1:
             raise ValueError(f"exactly one of passes, ratio and fill (got {', '.join(given) or 'none'})")
-        if self.kind in (Kind.AUGMENTED, Kind.RAW) and not isinstance(self.path, str):
+        if self.kind in OF_A_RUN and not isinstance(self.path, str):
             raise ValueError(f"{self.kind} takes one path, a synthesis run's directory")
+        for name, kind in (("format", Kind.PAIRS), ("text_column", Kind.TEXT), ("split", Kind.TEXT),
+                           ("shots", Kind.AUGMENTED)):  # fmt: skip
+            if getattr(self, name) is not None and self.kind is not kind:
+                raise ValueError(f"{name} is for sources of kind {kind} (this is {self.kind})")
+        if not self.with_text and self.kind is not Kind.AUGMENTED:
+            raise ValueError(f"with_text=false is for sources of kind {Kind.AUGMENTED} (this is {self.kind})")
+        if self.curve:
+            check_curve(self.curve)
         return self
 
     @property
@@ -106,18 +153,52 @@ class Text:
         text_id: the id of the example or document.
         source: the shard or data set it is from.
         text: what is tokenized.
+        pairs: the (instruction, response) pairs that were rendered into it.
     """
 
     text_id: str
     source: str
     text: str
+    pairs: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Text:
+        """From `asdict` as JSON gives it back."""
+        pairs = tuple((instruction, response) for instruction, response in record["pairs"])
+        return cls(record["text_id"], record["source"], record["text"], pairs)
 
 
 @dataclass(frozen=True, slots=True)
-class SegmentUnit:
-    """A finished segment, of which the examples or the raw texts are taken."""
+class Part:
+    """Some texts of a unit, how many input documents are in them, and how many rows there were no documents."""
 
-    reference: SegmentReference
+    texts: list[Text]
+    documents: int
+    rejected: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """What the texts of a source are made with, the same for all of its units.
+
+    Attributes:
+        seed: of the templates' choices.
+        shots: at most so many texts an example; None: all.
+        with_text: whether examples hold their raw texts.
+        keywords: what rules take for the words of this corpus; None where no rules are used.
+    """
+
+    seed: int
+    shots: int | None = None
+    with_text: bool = True
+    keywords: Keywords | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentsUnit:
+    """Finished segments that follow each other in one shard, of which texts of one kind are taken."""
+
+    references: tuple[SegmentReference, ...]
     kind: Kind
 
 
@@ -129,80 +210,172 @@ class ExamplesUnit:
 
 
 @dataclass(frozen=True, slots=True)
-class TextsUnit:
-    """A run of texts to take as they are."""
+class QuestionsUnit:
+    """A run of questions with their responses, to take as they are."""
 
     texts: tuple[Text, ...]
 
 
-Unit = SegmentUnit | ExamplesUnit | TextsUnit
+@dataclass(frozen=True, slots=True)
+class RowsUnit:
+    """Rows of a shard, from `start_row` to before `stop_row` (None: to its end), whose documents are taken."""
+
+    shard: ShardSpec
+    start_row: int
+    stop_row: int | None
+
+
+Unit = SegmentsUnit | ExamplesUnit | QuestionsUnit | RowsUnit
 
 
 def listing(config: SourceConfig) -> tuple[Any, int]:
-    """What names a source's content (JSON), and its size in bytes.
+    """What names a source's content (JSON), and its size in bytes, about.
 
     Raises:
-        InputError: a path matches nothing.
+        InputError: a path matches nothing, or its synthesis run is not finished.
         StorageError: there is no synthesis run in the path.
     """
-    if config.kind in (Kind.AUGMENTED, Kind.RAW):
+    if config.kind in OF_A_RUN:
         references = list_segments(config.paths[0])
         if not references:
             raise InputError(
                 f"no finished segments in {config.paths[0]}", wanted="a synthesis run", fix="run ipt-stream synthesize"
             )
+        _check_finished(config.paths[0])
         plan = asdict(references[0].plan)
-        size = sum(storage.size(reference.path) for reference in references)
+        size = sum(reference.rows for reference in references) * ABOUT_BYTES_A_ROW
         return {"plan": plan, "segments": [reference.sha256 for reference in references]}, size
-    shards = list_shards(InputConfig(shards=config.paths))
+    shards = list_shards(InputConfig(shards=_files(config)))
     return listing_fingerprint(shards), sum(shard.size_bytes for shard in shards)
 
 
+def _check_finished(output: str) -> None:
+    """Raises `InputError` where a synthesis run has not come to its end: what is missing would be in no source."""
+    found, plan = tally(read_ledger(output)), load_plan(output)
+    missing = sum(not found.is_whole(shard.index) for shard in plan.shards)
+    if missing:
+        raise InputError(
+            f"the synthesis run in {output} is not finished",
+            wanted=f"all {len(plan.shards):,} shards",
+            got=f"{missing:,} that are not whole",
+            fix="run ipt-stream synthesize to its end",
+        )
+
+
 def units(name: str, config: SourceConfig) -> Iterator[Unit]:
-    """The units of source `name`, in the order of the data; read as they are asked for.
+    """The units of source `name`, in the order of the data.
 
     Raises:
         InputError: a file is not what its kind says.
     """
     match config.kind:
-        case Kind.AUGMENTED | Kind.RAW:
-            for reference in list_segments(config.paths[0]):
-                yield SegmentUnit(reference, config.kind)
+        case Kind.AUGMENTED | Kind.RAW | Kind.DOCUMENTS | Kind.RULE_BASED:
+            yield from _segment_units(config)
         case Kind.PAIRS:
             yield from _pairs(name, config)
         case Kind.TEXT:
-            yield from map(TextsUnit, _runs(_documents(config)))
+            yield from _row_units(config)
 
 
-def texts(unit: Unit, seed: int) -> tuple[list[Text], int]:
-    """The texts of a unit, in order, and how many input documents they hold. Pure but for reading a segment."""
+def texts(unit: Unit, making: Making) -> Iterator[Part]:
+    """The texts of a unit, in order and in parts.
+
+    Raises:
+        InputError: a segment was altered, or a shard is broken.
+    """
     match unit:
-        case SegmentUnit(reference, Kind.AUGMENTED):
-            examples = load_segment(reference).examples
-            documents = {document_id for example in examples for document_id in example.document_ids}
-            return [_rendered(example, seed) for example in examples], len(documents)
-        case SegmentUnit(reference, _):
-            raw = load_segment(reference).raw
-            return [Text(item.document_id, item.source, item.text) for item in raw], len(raw)
+        case SegmentsUnit(references, Kind.AUGMENTED):
+            for reference in references:
+                examples = load_examples(reference)
+                documents = {document_id for example in examples for document_id in example.document_ids}
+                cut = (part for example in examples for part in _cut(example, making))
+                yield Part([_rendered(example, making.seed) for example in cut], len(documents))
+        case SegmentsUnit(references, kind):
+            for found in load_raw(references) if kind is Kind.RAW else load_documents(references):
+                if kind is Kind.RULE_BASED:
+                    made = [_with_rules(item, making) for item in found]
+                else:
+                    made = [Text(item.document_id, item.source, item.text) for item in found]
+                yield Part(made, len(found))
         case ExamplesUnit(examples):
-            return [_rendered(example, seed) for example in examples], len(examples)
-        case TextsUnit(plain):
-            return list(plain), len(plain)
+            yield Part([_rendered(example, making.seed) for example in examples], len(examples))
+        case QuestionsUnit(questions):
+            yield Part(list(questions), len(questions))
+        case RowsUnit():
+            yield from _row_parts(unit)
+
+
+def keywords(config: SourceConfig, sample: int = KEYWORD_DOCUMENTS) -> Keywords:
+    """What the rules take for the words of the corpus: counted over some of its documents, evenly spread."""
+    references = list_segments(config.paths[0])
+    step = max(len(references) // KEYWORD_SEGMENTS, 1)
+    chosen = references[::step]
+    each = -(-sample // len(chosen))
+    return Keywords.of(
+        item.text for reference in chosen for found in load_documents([reference]) for item in found[:each]
+    )  # fmt: skip
+
+
+def _cut(example: Example, making: Making) -> Iterator[Example]:
+    """`example` as it is, or in parts of so many shots, or without its texts."""
+    shots = tuple(shot if making.with_text else Shot("", shot.pairs) for shot in example.shots)
+    if not making.with_text:
+        kept = [index for index, shot in enumerate(shots) if shot.pairs]
+        shots = tuple(shots[index] for index in kept)
+        ids = tuple(example.document_ids[index] for index in kept)
+    else:
+        ids = example.document_ids
+    size = making.shots or max(len(shots), 1)
+    for start in range(0, len(shots), size):
+        name = example.example_id if start == 0 else f"{example.example_id}+{start}"
+        yield Example(name, example.source, ids[start : start + size], shots[start : start + size])
+
+
+def _with_rules(document: RawText, making: Making) -> Text:
+    pairs = mine(document.text, making.keywords, making.seed, document.document_id)
+    shot = Shot(document.text, pairs)
+    return _rendered(Example(document.document_id, document.source, (document.document_id,), (shot,)), making.seed)
 
 
 def _rendered(example: Example, seed: int) -> Text:
-    return Text(example.example_id, example.source, render(example, seed))
+    pairs = tuple((pair.instruction, pair.response) for shot in example.shots for pair in shot.pairs)
+    return Text(example.example_id, example.source, render(example, seed), pairs)
+
+
+def _segment_units(config: SourceConfig) -> Iterator[Unit]:
+    """Segments one by one, or runs of them where documents are read again from shards that are only read whole."""
+    references = list_segments(config.paths[0])
+    again = config.kind is not Kind.AUGMENTED and references and references[0].plan.fraction < 1.0
+    for _, of_shard in groupby(references, key=lambda reference: reference.shard.index):
+        found = list(of_shard)
+        size = SEGMENTS_A_RUN if again and found[0].shard.rows is None else 1
+        for start in range(0, len(found), size):
+            yield SegmentsUnit(tuple(found[start : start + size]), config.kind)
+
+
+def _row_units(config: SourceConfig) -> Iterator[Unit]:
+    """Runs of rows of the shards that say how many they have; the others whole, each read by one core."""
+    for shard in resolve_shards(InputConfig(shards=_files(config), text_column=config.text_column)):
+        if shard.rows is None:
+            yield RowsUnit(shard, 0, None)
+        else:
+            for start in range(0, shard.rows, ROWS_A_UNIT):
+                yield RowsUnit(shard, start, min(start + ROWS_A_UNIT, shard.rows))
+
+
+def _files(config: SourceConfig) -> tuple[str, ...]:
+    return data_files(config.paths, config.split) if config.kind is Kind.TEXT else config.paths
 
 
 def _pairs(name: str, config: SourceConfig) -> Iterator[Unit]:
     """Instruction data, file by file; ids count through the whole source."""
     number = 0
     if config.format is None:
-        for path in storage.expand(config.paths):
+        for path in (shard.path for shard in list_shards(InputConfig(shards=config.paths))):
             rows = list(_question_lines(path))  # instruction data is small: a fraction of a billion tokens
             if rows:
                 numbered = (Text(f"{name}:{number + i}", os.path.basename(path), text) for i, text in enumerate(rows))
-                yield from map(TextsUnit, _runs(numbered))
+                yield from map(QuestionsUnit, _runs(numbered))
                 number += len(rows)
                 continue
             for unit in _tuning_units(name, number, TuningSource(path=path)):
@@ -216,7 +389,7 @@ def _pairs(name: str, config: SourceConfig) -> Iterator[Unit]:
 
 
 def _tuning_units(name: str, first: int, source: TuningSource) -> Iterator[ExamplesUnit]:
-    found, left_out = read_source(source, max_context_characters=None)
+    found, left_out = read_source(source, max_context_characters=None, max_contexts=sys.maxsize)
     if left_out:
         log.info("%s: left out of %s: %s", name, source.path, ", ".join(f"{n} {why}" for why, n in left_out.items()))
     examples = []
@@ -239,29 +412,29 @@ def _question_lines(path: str) -> Iterator[str]:
         try:
             row = json.loads(line)
             question, response = row["question"], row["response"]
+            if not isinstance(question, str) or not isinstance(response, str):
+                raise TypeError("a question or response that is no string")
+            f"{question}{response}".encode()
         except (ValueError, KeyError, TypeError) as error:
             if not any_yet:
                 return
             wanted = '{"question", "response"}'
             raise InputError(f"{path}, line {number} is no question", wanted=wanted, got=f"{error!r}") from error
         any_yet = True
-        yield f"{question} " + str(response)
+        yield f"{question} " + response
 
 
-def _documents(config: SourceConfig) -> Iterator[Text]:
-    rejected = 0
-    for shard in resolve_shards(InputConfig(shards=config.paths, text_column=config.text_column)):
-        for row in read_rows(shard):
-            if isinstance(row, Document):
-                yield Text(row.document_id, row.source, row.text)
-            else:
-                rejected += 1
-    if rejected:
-        log.info("%d rows of %s are no documents and are left out", rejected, ", ".join(config.paths))
+def _row_parts(unit: RowsUnit) -> Iterator[Part]:
+    rows, stop = read_rows(unit.shard, unit.start_row), unit.stop_row
+    if stop is not None:
+        rows = takewhile(lambda row: row.row < stop, rows)
+    for run in _runs(rows):
+        found = [Text(row.document_id, row.source, row.text) for row in run if isinstance(row, Document)]
+        yield Part(found, len(found), len(run) - len(found))
 
 
 def _runs(items: Iterable[T]) -> Iterator[tuple[T, ...]]:
-    """`items` in tuples of `ROWS_A_UNIT`, the last shorter."""
+    """`items` in tuples of `ROWS_A_PART`, the last shorter."""
     running = iter(items)
-    while run := tuple(islice(running, ROWS_A_UNIT)):
+    while run := tuple(islice(running, ROWS_A_PART)):
         yield run

@@ -82,6 +82,8 @@ class EngineConfig(Settings):
     """Segments an engine has begun; null: as many as it takes to keep `open_chains` open while one of them ends."""
     stall_seconds: float = Field(300, gt=0)
     """An engine that has requests and does no step for so long is hung: it is killed and started again."""
+    start_seconds: float = Field(3600, gt=0)
+    """An engine that is not up after so long never will be: the run ends. It loads, and may compile, in that time."""
     arguments: dict[str, Any] = Field(default_factory=dict)
     """Any other argument of vLLM's engine, by its name there: `{quantization: fp8}`, `{load_format: dummy}`, ..."""
 

@@ -146,7 +146,8 @@ def _run(config: SynthesizeConfig, shards: list[ShardSpec], stage: Stage, make_e
     board = Board()
     with claim(config.output, board.tell) as held:
         save_plan(config.output, plan)
-        storage.remove_temporaries(storage.join(config.output, "segments"))
+        for part in ("segments", "ledger"):
+            storage.remove_temporaries(storage.join(config.output, part))
         before = tally(read_ledger(config.output))
         bytes_a_row = _bytes_a_row(shards, before)
         at_once, smallest = _orders_at_once(config.engine, plan)
@@ -199,10 +200,13 @@ def _work(
     """Have all `orders` done by engines in Ray actors, watched over. Raises `Stopped` when told to stop."""
     import ray
     from ray.data import ActorPoolStrategy
+    from ray.data._internal.execution import streaming_executor_state
 
     from ipt_stream.synthesis.coordinator import start_coordinator
 
     ensure_ray()
+    # An order takes minutes: asked ten times a second, as by default, whether one is done costs a fiftieth of a core.
+    streaming_executor_state.WAIT_FOR_TASK_COMPLETION_TIMEOUT_S = 1.0
     engine = config.engine
     gpus = engine.gpus
     if gpus is None:

@@ -49,6 +49,9 @@ def ensure_ray(num_cpus: int | None = None) -> None:
                 "token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN",
             ) from error
     else:
+        # Nobody looks at a session of its own from outside: what Ray would tell takes a twentieth of a core.
+        os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
+        os.environ.setdefault("REPORTER_UPDATE_INTERVAL_MS", "60000")
         # Ray refuses an object store below 75 MB, and one is plenty here: blocks hold one segment each.
         ray.init(
             "local",  # never a cluster that `ray start` left on this machine

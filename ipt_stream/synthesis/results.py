@@ -6,9 +6,9 @@ pairs is augmented, and its other pieces go along as shots without pairs; all ot
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import groupby
 
 from ipt_stream import storage
 from ipt_stream.corpus.document import Document
@@ -106,15 +106,43 @@ def load_segment(reference: SegmentReference) -> SegmentContent:
     Raises:
         InputError: the file's content is not what the ledger recorded.
     """
+    return SegmentContent(load_examples(reference), next(load_raw([reference])))
+
+
+def load_examples(reference: SegmentReference) -> tuple[Example, ...]:
+    """The examples of one segment, in a fixed order. Raises `InputError` as `load_segment` does."""
     rows = load_rows(reference)
     outcome = outcomes(rows)
-    examples = tuple(_examples(row for row in rows if outcome[row.document_id] is Status.AUGMENTED))
-    plain = groupby((row for row in rows if outcome[row.document_id] is Status.NO_PAIRS), lambda row: row.document_id)
-    raw = [_rejoin(list(pieces)) for _, pieces in plain]
-    if reference.plan.fraction < 1.0:
-        raw += [_raw(document) for document in unselected_documents(reference)]
-        raw.sort(key=lambda text: int(text.document_id.rsplit(":", 1)[1]))
-    return SegmentContent(examples, tuple(raw))
+    return tuple(_examples(row for row in rows if outcome[row.document_id] is Status.AUGMENTED))
+
+
+def load_raw(references: Sequence[SegmentReference]) -> Iterator[tuple[RawText, ...]]:
+    """The raw texts of segments of one shard, in its order, segment by segment and each by row.
+
+    Documents that were not selected are read again from the shard, once from the first segment to the last.
+
+    Raises:
+        InputError: a file's content is not what the ledger recorded.
+    """
+    return _load(references, lambda status: status is Status.NO_PAIRS)
+
+
+def load_documents(references: Sequence[SegmentReference]) -> Iterator[tuple[RawText, ...]]:
+    """As `load_raw`, but all documents, those that were augmented too; without the rejected ones."""
+    return _load(references, lambda status: status is not Status.FAILED)
+
+
+def _load(references: Sequence[SegmentReference], wanted: Callable[[Status], bool]) -> Iterator[tuple[RawText, ...]]:
+    unselected = unselected_documents(references)
+    for reference in references:
+        rows = load_rows(reference)
+        outcome = outcomes(rows)
+        chosen = groupby((row for row in rows if wanted(outcome[row.document_id])), lambda row: row.document_id)
+        found = [_rejoin(list(pieces)) for _, pieces in chosen]
+        if reference.plan.fraction < 1.0:
+            found += [_raw(document) for document in next(unselected)]
+            found.sort(key=lambda text: int(text.document_id.rsplit(":", 1)[1]))
+        yield tuple(found)
 
 
 def load_rows(reference: SegmentReference) -> list[SegmentRow]:
@@ -130,12 +158,26 @@ def load_rows(reference: SegmentReference) -> list[SegmentRow]:
     return segment.decode(content, reference.path)
 
 
-def unselected_documents(reference: SegmentReference) -> Iterator[Document]:
-    """The documents of a segment's rows that were not selected for conversion, read from its shard again."""
-    rows = read_rows_of_segments(reference.shard, reference.start_row, reference.plan.segment_documents)
-    for row in islice(rows, reference.rows):  # No row further: there the shard may be broken.
-        if isinstance(row, Document) and not is_selected_document(reference.plan, row):
-            yield row
+def unselected_documents(references: Sequence[SegmentReference]) -> Iterator[list[Document]]:
+    """The documents of segments of one shard that were not selected for conversion, a list a segment."""
+    first = references[0]
+    rows = read_rows_of_segments(first.shard, first.start_row, first.plan.segment_documents)
+    for reference in references:
+        found = []
+        stop = reference.start_row + reference.rows
+        row = reference.start_row
+        while row < stop:  # no row further: there the shard may be broken
+            item = next(rows, None)
+            if item is None:
+                raise InputError(
+                    f"shard {first.shard.path} has fewer rows than when it was synthesized",
+                    wanted=f"{stop:,} rows or more", got=f"{row:,}", fix="bring back the shard as it was",
+                )  # fmt: skip
+            row = item.row + 1
+            is_inside = item.row >= reference.start_row
+            if is_inside and isinstance(item, Document) and not is_selected_document(reference.plan, item):
+                found.append(item)
+        yield found
 
 
 def is_selected_document(plan: RunPlan, document: Document) -> bool:

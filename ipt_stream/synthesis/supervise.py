@@ -1,6 +1,6 @@
 """The driver's eyes and hands while engines work: progress, metrics, hung workers, and an early end. No Ray Data here.
 
-The dataset is consumed in a thread of its own; this one looks once a second at what the workers say.
+The dataset is consumed in a thread of its own; this one looks every two seconds at what the workers say.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ipt_stream.synthesis.coordinator import kill_process
 from ipt_stream.synthesis.orders import expected_rows
 from ipt_stream.synthesis.tally import Tally
 
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = 2.0
 METRICS_SECONDS = 10.0
 REMOTE_METRICS_FACTOR = 12
 """An object is written anew as a whole: every two minutes, a day's costs 200 kB."""
@@ -126,7 +126,7 @@ def supervise(
         output: run directory; metrics go there.
         stall_seconds: a worker that says nothing for so long is killed, and started again by Ray.
         grace_seconds: after a signal, time for segments in flight.
-        check: called once a second; raises where the run is no longer this driver's.
+        check: called with every look; raises where the run is no longer this driver's.
 
     Raises:
         Stopped: a signal said so.
@@ -162,9 +162,9 @@ def supervise(
                 log.info("stopping: up to %g s for what is in flight; once more, and it stops at once", grace_seconds)
             elif deadline is not None and (not in_flight or time.monotonic() > deadline):
                 break
+    consumer.raise_error()
     if deadline is not None:
         raise Stopped(f"signal {signals[0]}")
-    consumer.raise_error()
 
 
 class _Consumer:
@@ -200,7 +200,7 @@ class _Watch:
 
     def __init__(self, coordinator: Any, board: Board, stall_seconds: float) -> None:
         self._coordinator, self._board, self._stall_seconds = coordinator, board, stall_seconds
-        self._known: dict[str, tuple[str, ...]] = {}
+        self._known: dict[str, tuple[tuple[str, ...], str]] = {}
         self._blamed: Counter[str] = Counter()
         self._gauges = _gauges()
 
@@ -239,14 +239,18 @@ class _Watch:
                 log.warning("worker %s on %s says nothing for %.0f s: it is ended", beat.pid, beat.host, age)
                 kill_process(beat.host, beat.pid, node)
                 ray.get(self._coordinator.forget.remote(beat.worker))
-        self._blame({beat.worker: beat.in_flight for beat, _, _ in beats})
+        self._blame({beat.worker: (beat.in_flight, node) for beat, _, node in beats})
         return sum(len(beat.in_flight) for beat in fresh)
 
-    def _blame(self, now: dict[str, tuple[str, ...]]) -> None:
-        """Count, for each segment, the workers that were lost while it was in flight."""
-        for worker in self._known.keys() - now.keys():
-            self._blamed.update(self._known[worker])
-            log.warning("a worker was lost with %d segments in flight; they are made again", len(self._known[worker]))
+    def _blame(self, now: dict[str, tuple[tuple[str, ...], str]]) -> None:
+        """Count, for each segment, the workers that were lost while it was in flight; not those of lost nodes."""
+        lost = [self._known[worker] for worker in self._known.keys() - now.keys()]
+        gone = _lost_nodes() if lost else set()
+        for in_flight, node in lost:
+            why = "with its node, and" if node in gone else "with"
+            log.warning("a worker was lost %s %d segments in flight; they are made again", why, len(in_flight))
+            if node not in gone:
+                self._blamed.update(in_flight)
         self._known = now
         worst, deaths = next(iter(self._blamed.most_common(1)), ("", 0))
         if deaths >= DEATHS_ALLOWED:
@@ -256,6 +260,13 @@ class _Watch:
                 got="one that dies again and again",
                 fix="see the workers' logs for the reason (memory?); what is recorded stays",
             )
+
+
+def _lost_nodes() -> set[str]:
+    """Ids of the nodes that were part of the cluster and are gone: pre-empted, say, which is no segment's fault."""
+    import ray
+
+    return {str(node["NodeID"]) for node in ray.nodes() if not node["Alive"]}  # type: ignore[no-untyped-call,unused-ignore]
 
 
 class Metrics:

@@ -15,12 +15,13 @@ import threading
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ipt_stream import storage
+from ipt_stream.errors import EngineError, StorageError
 from ipt_stream.ledger import LedgerWriter
 from ipt_stream.progress import log
 from ipt_stream.synthesis import segment
@@ -36,12 +37,14 @@ from ipt_stream.synthesis.tokens import PromptTokenizer, load_tokenizer
 
 EngineFactory = Callable[[EngineConfig, float, int], Engine]
 ENGINE_DIED_EXIT_CODE = 70
-BEAT_SECONDS = 1.0
+BEAT_SECONDS = 2.0
+READ_AGAIN_SECONDS = (5.0, 30.0, 120.0)
+"""Pauses before a shard that can't be read is tried again: a store's bad minutes need not end the run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """What a worker says of itself about once a second.
+    """What a worker says of itself every two seconds.
 
     Attributes:
         worker: names this process among all of the run.
@@ -88,7 +91,7 @@ class SegmentSynthesizer:
         output: run directory.
         gpus: GPUs of this engine.
         make_engine: makes it, from settings, GPUs and the id of `</s>`.
-        report: is given a `Beat` about once a second, and answers whether to stop; None: nobody listens.
+        report: is given a `Beat` every two seconds, and answers whether to stop; None: nobody listens.
     """
 
     def __init__(
@@ -120,15 +123,33 @@ class SegmentSynthesizer:
         self._activity = _Activity()
         self._name = uuid.uuid4().hex[:12]
         self._loop = asyncio.new_event_loop()
-        self._loop_thread = threading.Thread(target=self._loop.run_forever, name="engine", daemon=True)
+        self._loop_thread = threading.Thread(target=self._run_loop, name="engine", daemon=True)
         self._loop_thread.start()
         started = time.monotonic()
-        self._engine = asyncio.run_coroutine_threadsafe(self._start(make_engine, gpus), self._loop).result()
+        starting = asyncio.run_coroutine_threadsafe(self._start(make_engine, gpus), self._loop)
+        try:
+            self._engine = starting.result(config.start_seconds)
+        except TimeoutError as error:
+            if starting.done():
+                raise  # the engine's own
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            raise EngineError(
+                f"the engine on {socket.gethostname()} does not start",
+                wanted=f"an engine that is up after {config.start_seconds:g} s",
+                got="neither an engine nor an error",
+                fix="see its log there; raise engine.start_seconds where it only needs longer",
+            ) from error
         self.engine_start_seconds = time.monotonic() - started
         facts = self._engine.facts() | {"host": socket.gethostname(), "start_seconds": round(self.engine_start_seconds)}
         storage.publish_json(storage.join(output, "engines", f"{self._name}.json"), facts)
         self._watchdog = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._watchdog.start()
+
+    def _run_loop(self) -> None:
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.close()
 
     async def _start(self, make_engine: EngineFactory, gpus: float) -> Engine:
         return make_engine(self._config, gpus, self._tokenizer.eos_token_id)
@@ -144,7 +165,7 @@ class SegmentSynthesizer:
         done = OrderDone(stopped=self._stopping.is_set())
         if done.stopped:
             return done
-        for item in read_segments(order, self._plan.segment_documents):
+        for item in self._read(order):
             if isinstance(item, ShardEnd):
                 self._ledger.append(_shard_record(item))
                 continue
@@ -159,9 +180,32 @@ class SegmentSynthesizer:
             if any(made.done() and made.exception() for made in running):
                 break
         done.made = sum(made.result() for made in running)
-        done.stopped = done.stopped or done.made < len(running)
+        done.stopped = done.stopped or done.made < len(running) or self._stopping.is_set()
         self._beat()
         return done
+
+    def _read(self, order: Order) -> Iterator[SegmentInput | ShardEnd]:
+        """`read_segments`, tried again from where it was when a store fails for longer than storage is patient.
+
+        It goes on in the segment that it gave last, for whoever reads a shard's last row tells of its end.
+        """
+        patience = READ_AGAIN_SECONDS if storage.is_remote(order.shard.path) else ()
+        pauses = iter(patience)
+        while True:
+            try:
+                for item in read_segments(order, self._plan.segment_documents):
+                    if isinstance(item, SegmentInput):
+                        order = replace(order, first=item.number, finished=order.finished | {item.number})
+                    pauses = iter(patience)
+                    yield item
+                return
+            except StorageError as error:
+                pause = next(pauses, None)
+                if pause is None:
+                    raise
+                log.warning("%s; tried again in %g s", error, pause)
+                if self._stopping.wait(pause):
+                    return
 
     def _segment(self, item: SegmentInput, turn: int) -> bool:
         """Make, publish and record one segment; False where it was not begun, for it is time to stop.
@@ -215,7 +259,7 @@ class SegmentSynthesizer:
         return segment.encode(result.rows, record)
 
     def _watch(self) -> None:
-        """Beat once a second; end the process where the engine has requests and stands still."""
+        """Beat every `BEAT_SECONDS`; end the process where the engine has requests and stands still."""
         last, since = Pulse(), time.monotonic()
         self._beat()
         while not self._shut.wait(BEAT_SECONDS):
@@ -259,7 +303,6 @@ class SegmentSynthesizer:
         self._engine.shutdown()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._loop_thread.join()
-        self._loop.close()
 
 
 def describe(item: SegmentInput, result: SegmentResult) -> dict[str, Any]:

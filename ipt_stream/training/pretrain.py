@@ -52,6 +52,8 @@ class PretrainConfig(Settings):
     """Processes that load data beside the training; 0 loads in between the steps."""
     cache: str | None = None
     """A local directory for the shards of a remote mixture."""
+    cache_bytes: int | None = Field(default=None, gt=0)
+    """The most that it may hold; null: all. Each shard is fetched once a pass where it holds what is read at a time."""
     fit: FitSettings = FitSettings(learning_rate=1e-3)
     """Optimizer, schedule, precision and checkpoints."""
     seed: int = 0
@@ -74,7 +76,7 @@ def pretrain(config: PretrainConfig) -> StageReport:
         LedgerError: the output directory was made with other settings or another mixture.
     """
     plan = load_plan(config.mixture)
-    settings = config.model_dump(mode="json", exclude={"output", "mixture", "cache", "loader_processes"})
+    settings = config.model_dump(mode="json", exclude={"output", "mixture", "cache", "cache_bytes", "loader_processes"})
     settings["plan"] = plan.fingerprint
     return run_once(config.output, "pretrain", settings, lambda stage: _pretrain(config, plan, stage))
 
@@ -90,6 +92,7 @@ def _pretrain(config: PretrainConfig, plan: Plan, stage: Stage) -> StageReport:
         global_batch_size=config.sequences_per_batch,
         start_workers=config.loader_processes,
         cache=config.cache,
+        cache_bytes=config.cache_bytes,
     )
     available = plan.sequences // config.sequences_per_batch
     steps = min(config.steps or available, available)

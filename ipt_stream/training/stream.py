@@ -29,6 +29,7 @@ from ipt_stream import storage
 from ipt_stream.errors import MixtureError
 from ipt_stream.mixture.mds import INDEX_FILE, SOURCES, index_sha256
 from ipt_stream.mixture.order import training_order
+from ipt_stream.mixture.pack import padding
 from ipt_stream.mixture.plan import Plan, load_plan
 from ipt_stream.progress import log
 
@@ -45,7 +46,12 @@ _SHARED_NAME = re.compile(
 
 
 def open_loader(
-    mixture: str, *, global_batch_size: int, start_workers: int = 0, cache: str | None = None
+    mixture: str,
+    *,
+    global_batch_size: int,
+    start_workers: int = 0,
+    cache: str | None = None,
+    cache_bytes: int | None = None,
 ) -> StreamingDataLoader:
     """The batches of this rank, in the planned order; Composer saves and resumes it within an epoch.
 
@@ -54,21 +60,22 @@ def open_loader(
         global_batch_size: sequences a step over all ranks.
         start_workers: loader processes a rank; 0 loads in the training process.
         cache: a local directory for shards; needed for a remote mixture. None: shards are unpacked beside themselves.
+        cache_bytes: the most that `cache` may hold; shards that were not used for longest go first. None: no bound.
 
     Returns:
-        A loader of `{"input_ids": (batch, length) int64, "labels": the same, padding as -100}`, `len` the steps of
-        an epoch.
+        A loader of `{"input_ids": (batch, length) int64, "labels": the same, padding as -100}`, and on the plan's
+        request `"document_ids"` (`Collate`); `len` the steps of an epoch.
 
     Raises:
         MixtureError: no mixture there, its data is not what the plan says, or the batch size doesn't divide.
     """
     plan = load_plan(mixture)
-    dataset = PlannedDataset(mixture, plan, global_batch_size=global_batch_size, cache=cache)
+    dataset = PlannedDataset(mixture, plan, global_batch_size=global_batch_size, cache=cache, cache_bytes=cache_bytes)
     return StreamingDataLoader(
         dataset,
         batch_size=dataset.batch_size,
         num_workers=start_workers,
-        collate_fn=Collate(plan.eos_token_id),
+        collate_fn=Collate(plan.eos_token_id, plan.document_ids),
         persistent_workers=False,
     )
 
@@ -113,12 +120,21 @@ class PlannedDataset(StreamingDataset):  # type: ignore[misc,unused-ignore]
         plan: its plan.
         global_batch_size: sequences a step over all ranks.
         cache: where shards are kept, or None to use them where they lie.
+        cache_bytes: the most that `cache` may hold.
 
     Raises:
         MixtureError: as `open_loader`.
     """
 
-    def __init__(self, mixture: str, plan: Plan, *, global_batch_size: int, cache: str | None = None) -> None:
+    def __init__(
+        self,
+        mixture: str,
+        plan: Plan,
+        *,
+        global_batch_size: int,
+        cache: str | None = None,
+        cache_bytes: int | None = None,
+    ) -> None:
         world = World.detect()
         partition(np.empty(0, np.int64), world, global_batch_size=global_batch_size)
         self.plan = plan
@@ -132,6 +148,8 @@ class PlannedDataset(StreamingDataset):  # type: ignore[misc,unused-ignore]
                 fix=f"set the global batch to at most {plan.sequences}, or mix more",
             )
         _check_data(mixture, plan)
+        if cache_bytes is not None:
+            _check_cache(mixture, plan, cache, cache_bytes)
         if world.is_local_leader:
             remove_orphans()
         super().__init__(
@@ -140,6 +158,7 @@ class PlannedDataset(StreamingDataset):  # type: ignore[misc,unused-ignore]
             num_canonical_nodes=1,
             shuffle=False,
             validate_hash=HASH,
+            cache_limit=cache_bytes,
         )
         batching_methods[_METHOD] = _generate_work
         self.batching_method = _METHOD
@@ -166,7 +185,9 @@ class PlannedDataset(StreamingDataset):  # type: ignore[misc,unused-ignore]
         left = self.plan.sequences - self.steps * self._global_batch_size
         if left and not start:
             log.info("the last %d of %d sequences fill no batch and are not seen", left, self.plan.sequences)
-        return partition(training_order(self.plan), world, global_batch_size=self._global_batch_size, start=start)
+        return partition(
+            training_order(self.plan).astype(np.int64), world, global_batch_size=self._global_batch_size, start=start
+        )
 
 
 def _generate_work(dataset: StreamingDataset, world: World, epoch: int, sample_in_epoch: int) -> NDArray[np.int64]:
@@ -181,19 +202,25 @@ class Collate:
     """Stacks samples into a batch, labels included.
 
     A packed sequence is padded by repeating the EOS that ends its last document, so all of a trailing run of EOS but
-    the first is padding: no document is empty, and none holds an EOS of its own.
+    the first is padding: no document is empty, and none holds an EOS of its own. For the same reason a token's document
+    is known by how many EOS stand before it:
+
+        tokens         a b . c . . .        document_ids   0 0 0 1 1 -1 -1
     """
 
     eos_token_id: int
+    document_ids: bool = False
 
     def __call__(self, samples: list[dict[str, NDArray[np.unsignedinteger]]]) -> dict[str, torch.Tensor]:
-        """`{"input_ids", "labels"}`, each (batch, length) int64."""
-        tokens = np.stack([sample["tokens"] for sample in samples]).astype(np.int64)
-        trailing = np.logical_and.accumulate(tokens[:, ::-1] == self.eos_token_id, axis=1)[:, ::-1]
-        padding = np.zeros_like(trailing)
-        padding[:, 1:] = trailing[:, 1:] & trailing[:, :-1]
-        input_ids = torch.from_numpy(tokens)
-        return {"input_ids": input_ids, "labels": input_ids.masked_fill(torch.from_numpy(padding), IGNORED_LABEL)}
+        """`{"input_ids", "labels"}`, each (batch, length) int64; and `"document_ids"` of that shape, -1 for padding."""
+        stacked = np.stack([sample["tokens"] for sample in samples])
+        padded = torch.from_numpy(padding(stacked, self.eos_token_id))
+        input_ids = torch.from_numpy(stacked.astype(np.int64))
+        batch = {"input_ids": input_ids, "labels": input_ids.masked_fill(padded, IGNORED_LABEL)}
+        if self.document_ids:
+            ends = input_ids == self.eos_token_id
+            batch["document_ids"] = (ends.cumsum(dim=1) - ends.long()).masked_fill(padded, -1)
+        return batch
 
 
 def remove_orphans() -> None:
@@ -244,6 +271,30 @@ def _streams(mixture: str, plan: Plan, cache: str | None) -> list[Stream]:
         Stream(remote=directory, local=os.path.join(cache, plan.fingerprint, name))
         for name, directory in directories.items()
     ]
+
+
+def _check_cache(mixture: str, plan: Plan, cache: str | None, cache_bytes: int) -> None:
+    """Raises `MixtureError` where a bounded cache can't hold what is read from at a time (order.py), or there is none.
+
+    Twice the shards that a pass shuffles together, of each source: one group follows another, and loading runs ahead.
+    """
+    if cache is None:
+        raise MixtureError("a bound on the cache, but no cache", wanted="cache", got="none", fix="set cache")
+    needed = largest = 0
+    for source in plan.streamed:
+        index = storage.join(mixture, SOURCES, source.name, INDEX_FILE)
+        shards = storage.read_json(index)["shards"]
+        sizes = sorted((shard["raw_data"]["bytes"] + (shard["zip_data"] or {"bytes": 0})["bytes"]) for shard in shards)
+        needed += sum(sizes[-2 * plan.shuffle_shards :]) + storage.size(index)
+        largest = max(largest, *sizes)
+    needed = max(needed, 4 * largest)  # Streaming asks for as much
+    if cache_bytes < needed:
+        raise MixtureError(
+            "the cache is too small for the shards that are read from at a time",
+            wanted=f"{needed:,} bytes or more: {2 * plan.shuffle_shards} shards of each source",
+            got=f"{cache_bytes:,}",
+            fix=f"cache_bytes={needed}, or mix with fewer shuffle_shards or smaller shard_bytes",
+        )
 
 
 def _check_data(mixture: str, plan: Plan) -> None:

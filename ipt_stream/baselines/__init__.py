@@ -1,0 +1,1 @@
+"""What Instruction Pre-Training is compared with: other ways to pairs (paper, section 4)."""
