@@ -38,10 +38,12 @@ def write_run(root: Path, segments: int, rows: int) -> None:
 
     shard = root / "shard.jsonl"
     chosen = random.Random(0)
-    texts = [
-        next(iter(documents(1, int(min(max(chosen.lognormvariate(5.5, 0.9), 30), 3000)), seed=number)))
-        for number in range(segments * rows)
-    ]
+    known = " ".join(documents(2000, 500)).split()
+    texts = []
+    for _ in range(segments * rows):
+        length = int(min(max(chosen.lognormvariate(5.5, 0.9), 30), 3000))
+        start = chosen.randrange(len(known) - length)
+        texts.append(" ".join(known[start : start + length]))
     shard.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     shards = tuple(resolve_shards(InputConfig(shards=(str(shard),))))
     output = str(root / "segments")
