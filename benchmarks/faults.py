@@ -328,6 +328,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", help="a synthesizer for vLLM; without one, an engine with a pace and no model")
     parser.add_argument("--shards", help="shards for it")
+    parser.add_argument("--new-tokens", type=int, default=256, help="generated a text at most, with --model")
     parser.add_argument("--rows", type=int, default=400, help="made-up documents a fault, without --shards")
     options = parser.parse_args()
     nodes = Nodes() if "node" in options.faults else None
@@ -350,7 +351,8 @@ def main() -> None:
 def _run(options: argparse.Namespace, folder: Path, place: Path, chosen: random.Random, nodes: Nodes | None) -> None:
     if options.model:
         shards, model = Path(options.shards), options.model
-        sizes = {"max_model_len": 1024, "max_new_tokens": 256, "max_num_seqs": 32, "max_num_batched_tokens": 2048}
+        tokens = options.new_tokens
+        sizes = {"max_model_len": 1024, "max_new_tokens": tokens, "max_num_seqs": 32, "max_num_batched_tokens": 2048}
         segment_documents = 6
     else:
         shards = write_shards(folder / "shards", 4, options.times * options.rows // 4, (20, 120))

@@ -143,7 +143,7 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--segments", type=int, default=48)
-    parser.add_argument("--rows", type=int, default=1024, help="documents a segment")
+    parser.add_argument("--rows", type=int, default=512, help="documents a segment")
     parser.add_argument("--times", type=int, default=3)
     options = parser.parse_args()
     found: dict[str, list[dict[str, Any]]] = {"bare": [], "one": [], "two": []}

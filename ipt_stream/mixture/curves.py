@@ -18,11 +18,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ipt_stream.errors import MixtureError
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 Curve = tuple[tuple[float, float], ...]
@@ -48,6 +47,8 @@ class Targets:
 
     def at(self, positions: NDArray[np.int64]) -> NDArray[np.float64]:
         """The targets after so many positions: (sources, positions)."""
+        import numpy as np
+
         pieces = np.clip(np.searchsorted(self.borders, positions, side="left") - 1, 0, len(self.borders) - 2)
         inside = positions - self.borders[pieces]
         found: NDArray[np.float64] = (
@@ -77,6 +78,8 @@ def targets(names: Sequence[str], counts: Sequence[int], curves: Sequence[Curve]
     Raises:
         MixtureError: the curves ask for more than all of some moment, or leave a part of it that no source fills.
     """
+    import numpy as np
+
     total = sum(counts)
     borders = sorted({0.0, 1.0, *(progress for curve in curves for progress, _ in curve)})
     lengths = np.diff(borders)

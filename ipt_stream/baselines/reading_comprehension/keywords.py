@@ -21,14 +21,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-import numpy as np
-
 from ipt_stream.baselines.reading_comprehension.sentences import READ_CHARACTERS
 
 ROWS, CELLS = 2, 2**17
 LENGTHS = range(4, 41)  # of a keyword, in characters
 
-_COUNT = np.dtype("<u8")
+_COUNT = "<u8"
 _WORD = re.compile(r"[^\W\d_][^\W_]*(?:[-'’][^\W_]+)*")
 _POSSESSIVE = ("'s", "’s")
 
@@ -50,6 +48,8 @@ class Keywords:
     @classmethod
     def of(cls, texts: Iterable[str]) -> Keywords:
         """Count `texts`, of each its first `READ_CHARACTERS`. A sample is enough: some 10,000 texts of the corpus."""
+        import numpy as np
+
         documents = 0
         once, again = np.zeros(ROWS * CELLS, _COUNT), np.zeros(ROWS * CELLS, _COUNT)
         for text in texts:
@@ -87,4 +87,7 @@ def _count(table: bytes, cell: int) -> int:
 
 
 def _sum(left: bytes, right: bytes) -> bytes:
-    return (np.frombuffer(left, _COUNT) + np.frombuffer(right, _COUNT)).astype(_COUNT).tobytes()
+    import numpy as np
+
+    both: bytes = (np.frombuffer(left, _COUNT) + np.frombuffer(right, _COUNT)).astype(_COUNT).tobytes()
+    return both
