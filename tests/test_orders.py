@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 
 from ipt_stream.corpus.document import Document
 from ipt_stream.corpus.formats import Format, RejectedRow, Row, ShardBroken, ShardSpec
+from ipt_stream.errors import StorageError
 from ipt_stream.progress import log
 from ipt_stream.synthesis import read_segments as module
 from ipt_stream.synthesis.orders import PARTS_OF_A_STREAM, SHARE, Order, plan_orders
 from ipt_stream.synthesis.pipeline import _order_from_json, _order_to_json
-from ipt_stream.synthesis.plan import RunPlan, segment_id
+from ipt_stream.synthesis.plan import RunPlan, load_plan, segment_id
 from ipt_stream.synthesis.read_segments import SegmentInput, ShardEnd, read_segments
 from ipt_stream.synthesis.results import SegmentReference, unselected_documents
 from ipt_stream.synthesis.rounds import SegmentResult
@@ -296,3 +297,9 @@ def test_a_parquet_file_with_a_broken_row_group_is_read_on_behind_it(tmp_path: P
     (tmp_path / "b.parquet").write_bytes(content[:-9])
     everything = tally(record_of(item) for item in read_segments(Order(lost, 0, None, frozenset()), 6))
     assert everything.rejected == {UNREADABLE: 32}, "the footer is gone since it was listed"
+
+
+def test_a_plan_of_another_version_is_refused_clearly(tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text('{"shards": [], "rounds": 2}')
+    with pytest.raises(StorageError, match=r"is not the plan of a synthesis run; wanted: one that this version wrote"):
+        load_plan(str(tmp_path))

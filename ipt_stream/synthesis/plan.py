@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 
 from ipt_stream import storage
 from ipt_stream.corpus.formats import Format, ShardSpec
+from ipt_stream.errors import StorageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,16 @@ def save_plan(output: str, plan: RunPlan) -> None:
 
 
 def load_plan(output: str) -> RunPlan:
-    """The plan of the run in `output`. Raises `StorageError` where there is none."""
-    known = storage.read_json(storage.join(output, "plan.json"))
-    shards = tuple(ShardSpec(**{**shard, "format": Format(shard["format"])}) for shard in known.pop("shards"))
-    return RunPlan(shards=shards, columns=tuple(known.pop("columns")), **known)
+    """The plan of the run in `output`. Raises `StorageError` where there is none, or another version wrote it."""
+    path = storage.join(output, "plan.json")
+    known = storage.read_json(path)
+    try:
+        shards = tuple(ShardSpec(**{**shard, "format": Format(shard["format"])}) for shard in known.pop("shards"))
+        return RunPlan(shards=shards, columns=tuple(known.pop("columns")), **known)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StorageError(
+            f"{path} is not the plan of a synthesis run",
+            wanted="one that this version wrote",
+            got=f"{type(error).__name__}: {error}",
+            fix="use the version that made the run, or synthesize again in another directory",
+        ) from error
