@@ -51,10 +51,9 @@ def _of(pattern: str, split: str | None) -> list[str]:
     for path in data:
         found = _SPLIT.findall(path.removeprefix(pattern) if files != [pattern] else posixpath.basename(path))
         named.setdefault(_SAME.get(found[-1], found[-1]) if found else "", []).append(path)
-    if split is None and (files == [pattern] or re.search(r"[*?[]", pattern) or set(named) <= {""}):
+    has_splits = named and "" not in named  # with files of no split among them there is nothing to choose from
+    if split is None and (files == [pattern] or re.search(r"[*?[]", pattern) or not has_splits):
         return [pattern]
-    if "" in named and split is None:
-        return [pattern]  # files that belong to no split: nobody's splits to choose from
     chosen = _choose(pattern, named, split)
     folders = {posixpath.dirname(path) for path in chosen}
     if len(folders) > 1 and not all(_SPLIT.search(folder.removeprefix(pattern)) for folder in folders):

@@ -97,13 +97,13 @@ next turn: a dialogue and what is said next in it
 
 from __future__ import annotations
 
-import hashlib
 import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ipt_stream.corpus.pair import COT_ANSWER, COT_REQUEST, OPTIONS_HEADER, Pair
+from ipt_stream.draw import seeded, shuffled
 from ipt_stream.mixture import templates_options
 from ipt_stream.mixture.templates import Layout
 from ipt_stream.mixture.templates_options import Answering, Bracket, OptionWords
@@ -128,8 +128,7 @@ class Asked:
 
 def render(example: Example, seed: int) -> str:
     """The pre-training text of `example`. Each text in it appears verbatim."""
-    digest = hashlib.sha256(f"{seed}:{example.example_id}".encode()).digest()
-    rng = random.Random(int.from_bytes(digest[:8], "little"))
+    rng = seeded(seed, example.example_id)
     style = draw_style(rng, several=any(len(shot.pairs) > 1 for shot in example.shots))
     return "\n\n".join(render_shot(shot, style, rng) for shot in example.shots)
 
@@ -255,7 +254,7 @@ def _choose(asked: Asked, style: Style, rng: random.Random) -> tuple[str, str]:
     if not asked.options:
         return asked.question, asked.answer
     words, answer = style.options, asked.answer
-    options = _shuffled(rng, asked.options)
+    options = shuffled(rng, asked.options)
     drawn = rng.random()
     right = _find(options, answer)
     left_out = False
@@ -327,8 +326,3 @@ def _matches(options: Sequence[str], answer: str) -> int:
 
 def _folded(text: str) -> str:
     return text.strip().casefold()
-
-
-def _shuffled(rng: random.Random, items: Sequence[str]) -> list[str]:
-    keys = [rng.random() for _ in items]
-    return [items[index] for index in sorted(range(len(items)), key=keys.__getitem__)]

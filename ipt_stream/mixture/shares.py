@@ -84,7 +84,8 @@ def count_sequences(stocks: Sequence[Stock], demands: Mapping[str, Demand], tota
         counts = {name: round(constant) for name, (constant, _) in lines.items()}
         _check_total(total, counts, by_name, demands)
     elif total is None:
-        raise _no_total(next(iter(filling)), by_name)
+        one_pass = sum(stock.sequences for stock in stocks)
+        raise _no_total(next(iter(filling)), f"sequences={one_pass} (one pass of everything)")
     elif total < fixed:
         raise _overfull(total, fixed, by_name, demands)
     else:
@@ -110,12 +111,7 @@ def check_demands(demands: Mapping[str, Demand], total: int | None) -> None:
     _lines(stocks, demands)
     filling = [name for name, demand in demands.items() if isinstance(demand, Fill)]
     if filling and total is None:
-        raise MixtureError(
-            f"source {filling[0]} is to fill the mixture, but the mixture has no total",
-            wanted="sequences or tokens",
-            got="neither",
-            fix=f"tokens=N, the length of the training, or sources.{filling[0]}.passes=1 in place of fill",
-        )
+        raise _no_total(filling[0], "tokens=N, the length of the training")
 
 
 Line = tuple[Fraction, Fraction]
@@ -242,13 +238,12 @@ def _overfull(total: int, fixed: Fraction, stocks: Mapping[str, Stock], demands:
     )
 
 
-def _no_total(name: str, stocks: Mapping[str, Stock]) -> MixtureError:
+def _no_total(name: str, total: str) -> MixtureError:
     return MixtureError(
         f"source {name} is to fill the mixture, but the mixture has no total",
         wanted="sequences or tokens",
         got="neither",
-        fix=f"sequences={sum(stock.sequences for stock in stocks.values())} (one pass of everything), "
-        f"or sources.{name}.passes=1 in place of fill",
+        fix=f"{total}, or sources.{name}.passes=1 in place of fill",
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from ipt_stream.draw import pick
 from ipt_stream.mixture import templates, templates_options, templates_pairs
 from ipt_stream.mixture.templates import Explained, Layout, Numbering, WorkedHeadings
 from ipt_stream.mixture.templates_options import Answering, OptionWords
@@ -169,11 +170,6 @@ def around(word: str, pieces: templates.Around) -> str:
     """`word` between the two pieces."""
     before, after = pieces
     return before + word + after
-
-
-def pick(rng: random.Random, items: Sequence[T]) -> T:
-    """One of the items, each as likely."""
-    return items[int(rng.random() * len(items))]
 
 
 def weighted(rng: random.Random, items: Sequence[tuple[T, float]]) -> T:

@@ -106,14 +106,13 @@ def load_segment(reference: SegmentReference) -> SegmentContent:
     Raises:
         InputError: the file's content is not what the ledger recorded.
     """
-    return SegmentContent(load_examples(reference), next(load_raw([reference])))
+    rows = load_rows(reference)
+    return SegmentContent(_examples_of(rows), _texts_of(rows, reference, unselected_documents([reference]), _is_raw))
 
 
 def load_examples(reference: SegmentReference) -> tuple[Example, ...]:
     """The examples of one segment, in a fixed order. Raises `InputError` as `load_segment` does."""
-    rows = load_rows(reference)
-    outcome = outcomes(rows)
-    return tuple(_examples(row for row in rows if outcome[row.document_id] is Status.AUGMENTED))
+    return _examples_of(load_rows(reference))
 
 
 def load_raw(references: Sequence[SegmentReference]) -> Iterator[tuple[RawText, ...]]:
@@ -124,25 +123,40 @@ def load_raw(references: Sequence[SegmentReference]) -> Iterator[tuple[RawText, 
     Raises:
         InputError: a file's content is not what the ledger recorded.
     """
-    return _load(references, lambda status: status is Status.NO_PAIRS)
+    unselected = unselected_documents(references)
+    for reference in references:
+        yield _texts_of(load_rows(reference), reference, unselected, _is_raw)
 
 
 def load_documents(references: Sequence[SegmentReference]) -> Iterator[tuple[RawText, ...]]:
     """As `load_raw`, but all documents, those that were augmented too; without the rejected ones."""
-    return _load(references, lambda status: status is not Status.FAILED)
-
-
-def _load(references: Sequence[SegmentReference], wanted: Callable[[Status], bool]) -> Iterator[tuple[RawText, ...]]:
     unselected = unselected_documents(references)
     for reference in references:
-        rows = load_rows(reference)
-        outcome = outcomes(rows)
-        chosen = groupby((row for row in rows if wanted(outcome[row.document_id])), lambda row: row.document_id)
-        found = [_rejoin(list(pieces)) for _, pieces in chosen]
-        if reference.plan.fraction < 1.0:
-            found += [_raw(document) for document in next(unselected)]
-            found.sort(key=lambda text: int(text.document_id.rsplit(":", 1)[1]))
-        yield tuple(found)
+        yield _texts_of(load_rows(reference), reference, unselected, _is_no_reject)
+
+
+def _is_raw(status: Status) -> bool:
+    return status is Status.NO_PAIRS
+
+
+def _is_no_reject(status: Status) -> bool:
+    return status is not Status.FAILED
+
+
+def _texts_of(
+    rows: Sequence[SegmentRow],
+    reference: SegmentReference,
+    unselected: Iterator[list[Document]],
+    wanted: Callable[[Status], bool],
+) -> tuple[RawText, ...]:
+    """The wanted documents of a segment, whole again, with the next ones of `unselected` where there are some."""
+    outcome = outcomes(rows)
+    chosen = groupby((row for row in rows if wanted(outcome[row.document_id])), lambda row: row.document_id)
+    found = [_rejoin(list(pieces)) for _, pieces in chosen]
+    if reference.plan.fraction < 1.0:
+        found += [_raw(document) for document in next(unselected)]
+        found.sort(key=lambda text: int(text.document_id.rsplit(":", 1)[1]))
+    return tuple(found)
 
 
 def load_rows(reference: SegmentReference) -> list[SegmentRow]:
@@ -183,6 +197,11 @@ def unselected_documents(references: Sequence[SegmentReference]) -> Iterator[lis
 def is_selected_document(plan: RunPlan, document: Document) -> bool:
     """Whether `document` is to be converted: by a hash of the seed and its id."""
     return is_selected(plan.seed, selection_key(document), plan.fraction)
+
+
+def _examples_of(rows: Sequence[SegmentRow]) -> tuple[Example, ...]:
+    outcome = outcomes(rows)
+    return tuple(_examples(row for row in rows if outcome[row.document_id] is Status.AUGMENTED))
 
 
 def _examples(rows: Iterable[SegmentRow]) -> Iterator[Example]:

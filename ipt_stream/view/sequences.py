@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, takewhile
+from itertools import groupby
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ipt_stream import storage
 from ipt_stream.errors import InputError
 from ipt_stream.mixture.encode import TOKENIZER_FILE
 from ipt_stream.mixture.mix import TOKENIZER
+from ipt_stream.mixture.pack import padding
 from ipt_stream.view.items import Kind, Part
 from ipt_stream.view.show import escape
 
@@ -40,11 +43,11 @@ class Decoder:
         A character that the end of a sequence cuts in two shows as U+FFFD; and where a sequence begins within a
         document, decoders of the Llama family leave out the space before its first word.
         """
-        padding = max(sum(1 for _ in takewhile(lambda token: token == self.eos, reversed(tokens))) - 1, 0)
-        used = tokens[: len(tokens) - padding]
+        padded = int(padding(np.array([tokens]), self.eos).sum())
+        used = tokens[: len(tokens) - padded]
         parts = list(self._stretches(used))
-        if padding:
-            parts.append(Part(Kind.PADDING, tokens=padding))
+        if padded:
+            parts.append(Part(Kind.PADDING, tokens=padded))
         elif used and used[-1] != self.eos:
             parts.append(Part(Kind.UNENDED))
         return tuple(parts)

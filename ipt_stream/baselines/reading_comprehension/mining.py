@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import random
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -11,6 +9,7 @@ from ipt_stream.baselines.reading_comprehension import patterns
 from ipt_stream.baselines.reading_comprehension.keywords import Keywords
 from ipt_stream.baselines.reading_comprehension.passage import read
 from ipt_stream.corpus.pair import Pair
+from ipt_stream.draw import seeded, shuffled
 
 VERSION = 1
 """Raise it with any change of what is found or how it is asked: a mixture made before is then another one."""
@@ -62,8 +61,7 @@ def mine_tasks(
         max_pairs: most pairs that are given. No instruction comes twice, ignoring case, and none is about a sentence
             that another one is about, but for completions.
     """
-    digest = hashlib.sha256(f"{seed}:{document_id}".encode("utf-8", "surrogatepass")).digest()
-    rng = random.Random(int.from_bytes(digest[:8], "little"))
+    rng = seeded(seed, document_id)
     passage = read(text)
     found = {
         Task.PARAPHRASE: patterns.paraphrase(passage, rng),
@@ -85,4 +83,4 @@ def mine_tasks(
                 asked.add(instruction)
                 used.update(candidate.uses)
                 break
-    return tuple(patterns.shuffled(rng, taken))
+    return tuple(shuffled(rng, taken))

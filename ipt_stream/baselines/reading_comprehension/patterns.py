@@ -19,6 +19,7 @@ from ipt_stream.baselines.reading_comprehension.passage import Passage
 from ipt_stream.baselines.reading_comprehension.phrases import ChoiceWording, Wording
 from ipt_stream.baselines.reading_comprehension.sentences import CLOSERS, TERMINATORS, is_prose
 from ipt_stream.corpus.pair import Pair, instruction_text
+from ipt_stream.draw import pick, shuffled
 
 T = TypeVar("T")
 
@@ -158,7 +159,7 @@ def _choices(
     """Neighbours that one of `openings` joins, with the kinds of openings to choose from."""
     candidates: list[Candidate] = []
     for kind, number, rest in _joined(passage, rng, openings):
-        wording = _pick(rng, wordings)
+        wording = pick(rng, wordings)
         question = _fill(wording.pieces, _before(passage, number), rest)
         pair = Pair(instruction_text(question, tuple(wording.options.values())), wording.options[kind])
         candidates.append(Candidate(pair, (number - 1, number)))
@@ -180,7 +181,7 @@ def _joined(passage: Passage, rng: random.Random, openings: Mapping[T, Wording])
                 break
     if not found:
         return []
-    drawn = _pick(rng, tuple(dict.fromkeys(kind for kind, _, _ in found)))
+    drawn = pick(rng, tuple(dict.fromkeys(kind for kind, _, _ in found)))
     return sorted(shuffled(rng, found), key=lambda hit: hit[0] != drawn)
 
 
@@ -192,19 +193,9 @@ def _before(passage: Passage, number: int) -> str:
 
 
 def _ask(rng: random.Random, wordings: Sequence[Wording], *parts: str) -> str:
-    return _fill(_pick(rng, wordings), *parts)
+    return _fill(pick(rng, wordings), *parts)
 
 
 def _fill(pieces: Wording, *parts: str) -> str:
     """The pieces of a wording with the parts between them."""
     return "".join(piece + part for piece, part in zip_longest(pieces, parts, fillvalue=""))
-
-
-def _pick(rng: random.Random, items: Sequence[T]) -> T:
-    return items[int(rng.random() * len(items))]
-
-
-def shuffled(rng: random.Random, items: Sequence[T]) -> list[T]:
-    """`items` in random order."""
-    keys = [rng.random() for _ in items]
-    return [items[index] for index in sorted(range(len(items)), key=keys.__getitem__)]
