@@ -83,10 +83,11 @@ def bare(folder: Path) -> dict[str, Any]:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     from tokenizers import Tokenizer
 
-    from ipt_stream.mixture.sources import Making, SourceConfig, texts, units
+    from ipt_stream.mixture.sources import Making, SourceConfig, open_run, texts, units
 
     config = SourceConfig.model_validate({"kind": "augmented", "path": str(folder / "segments"), "passes": 1})
-    rendered = [text.text for unit in units("it", config) for part in texts(unit, Making(0)) for text in part.texts]
+    work = units("it", config, open_run(config.paths[0]))
+    rendered = [text.text for unit in work for part in texts(unit, Making(0)) for text in part.texts]
     tokenizer = Tokenizer.from_file(str(folder / "model" / "tokenizer.json"))
     started = time.perf_counter()
     tokens = 0

@@ -23,6 +23,7 @@ from ipt_stream.mixture.sources import Making, Part, Text, Unit, texts
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerBase
 
     from ipt_stream.mixture.pack import Tokens
 
@@ -65,7 +66,6 @@ class Block:
         tokens: (tokens,) its texts, joined.
         documents: input documents in them.
         rejected: rows among them that are no documents, and are left out.
-        text_bytes: size of its texts in UTF-8.
         samples: a few texts, drawn by a hash of their ids: (hash, text), smallest first.
         texts: all of them, where they were asked for.
     """
@@ -73,18 +73,16 @@ class Block:
     tokens: Tokens
     documents: int
     rejected: int
-    text_bytes: int
     samples: tuple[tuple[str, Text], ...]
     texts: tuple[Text, ...]
 
 
-def read_vocabulary(path: str, *, bos: bool) -> Vocabulary:
-    """The vocabulary of the tokenizer in folder `path`.
+def read_vocabulary(tokenizer: PreTrainedTokenizerBase, path: str, *, bos: bool) -> Vocabulary:
+    """The vocabulary of `tokenizer`, from folder `path`.
 
     Raises:
-        ConfigError: there is none, or it has no EOS, or no BOS where one is wanted.
+        ConfigError: it has no EOS, or no BOS where one is wanted.
     """
-    tokenizer = _load(path)
     eos, first = tokenizer.eos_token_id, tokenizer.bos_token_id if bos else None
     if eos is None or (bos and first is None):
         raise ConfigError(
@@ -96,15 +94,12 @@ def read_vocabulary(path: str, *, bos: bool) -> Vocabulary:
     if bos and first == eos:
         raise ConfigError(f"BOS and EOS are one token in {path}", got=f"id {eos}", fix="bos=false: EOS is enough")
     size = 1 + max(tokenizer.get_vocab().values())
-    return Vocabulary(tokenizer.backend_tokenizer.to_str(), size, int(eos), None if first is None else int(first))
+    definition: str = tokenizer.backend_tokenizer.to_str()
+    return Vocabulary(definition, size, int(eos), None if first is None else int(first))
 
 
-def copy_tokenizer(path: str, target: str) -> None:
-    """Publish a copy of the tokenizer in folder `path` as the directory `target`."""
-    _publish_tokenizer(_load(path), target)
-
-
-def _load(path: str) -> Any:
+def open_tokenizer(path: str) -> PreTrainedTokenizerBase:
+    """The tokenizer in folder `path`. Raises `ConfigError` where there is none that can be used."""
     file = storage.join(path, TOKENIZER_FILE)
     if not storage.exists(file):
         raise ConfigError(
@@ -116,8 +111,8 @@ def _load(path: str) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(path)
-        tokenizer.backend_tokenizer.to_str()
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
+        tokenizer.backend_tokenizer  # noqa: B018  (slow tokenizers have none)
     except (OSError, ValueError, AttributeError) as error:
         raise ConfigError(f"no usable tokenizer in {path}", wanted=TOKENIZER_FILE, got=str(error)) from error
     return tokenizer
@@ -131,10 +126,11 @@ def encode(unit: Unit, job: Job) -> Iterator[Block]:
         InputError: a file was altered, or is not what its kind says.
     """
     for part in texts(unit, job.making):
-        yield _encode(part, job)
+        yield encode_part(part, job)
 
 
-def _encode(part: Part, job: Job) -> Block:
+def encode_part(part: Part, job: Job) -> Block:
+    """Tokenize one part. Pure; raises `MixtureError` as `encode` does."""
     found = part.texts
     tokenizer = _tokenizer(job.vocabulary.definition)
     ids: list[list[int]] = []
@@ -153,8 +149,7 @@ def _encode(part: Part, job: Job) -> Block:
         )
     seed = job.making.seed
     kept = tuple(found) if job.keep_texts else ()
-    size = sum(len(item.text.encode()) for item in found)
-    return Block(tokens, part.documents, part.rejected, size, smallest(keyed(found, seed)), kept)
+    return Block(tokens, part.documents, part.rejected, smallest(keyed(found, seed)), kept)
 
 
 def keyed(found: Iterable[Text], seed: int) -> Iterator[tuple[str, Text]]:
@@ -214,7 +209,6 @@ def _encode_in_worker(batch: dict[str, Any], shared: Any) -> Iterator[dict[str, 
                 "tokens": [block.tokens.tobytes()],
                 "documents": [block.documents],
                 "rejected": [block.rejected],
-                "text_bytes": [block.text_bytes],
                 "samples": [json.dumps([[key, asdict(text)] for key, text in block.samples])],
                 "texts": [json.dumps([asdict(text) for text in block.texts])],
             }
@@ -226,7 +220,7 @@ def _from_row(row: dict[str, Any], dtype: Any) -> Block:
     samples = tuple((key, Text.from_json(text)) for key, text in json.loads(row["samples"]))
     texts = tuple(map(Text.from_json, json.loads(row["texts"])))
     tokens = np.frombuffer(row["tokens"], dtype)
-    return Block(tokens, row["documents"], row["rejected"], row["text_bytes"], samples, texts)
+    return Block(tokens, row["documents"], row["rejected"], samples, texts)
 
 
 def _own_error(error: BaseException | None) -> IptError | None:
@@ -253,7 +247,8 @@ def _tokenizer(definition: str) -> Tokenizer:
     return tokenizer
 
 
-def _publish_tokenizer(tokenizer: Any, target: str) -> None:
+def publish_tokenizer(tokenizer: PreTrainedTokenizerBase, target: str) -> None:
+    """Publish `tokenizer` as the directory `target`."""
     import shutil
     import tempfile
 

@@ -5,9 +5,18 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Sequence
 
-from ipt_stream.mixture.encode import Block, Job, encode
+from ipt_stream.mixture.encode import Job, encode_part
 from ipt_stream.mixture.shares import Stock
-from ipt_stream.mixture.sources import ROWS_A_PART, RowsUnit, SegmentsUnit, Unit
+from ipt_stream.mixture.sources import (
+    ROWS_A_PART,
+    ExamplesUnit,
+    Part,
+    QuestionsUnit,
+    RowsUnit,
+    SegmentsUnit,
+    Unit,
+    texts,
+)
 
 UNITS = 4
 COMPRESSION = 2.7
@@ -33,12 +42,12 @@ def _sample(units: Sequence[Unit], job: Job) -> tuple[float, float]:
     """Documents and tokens of `units`, from some of them."""
     documents = tokens = weight = 0.0
     for unit in units[:: -(-len(units) // UNITS)] if units else []:
-        block = next(encode(unit, job), None)
-        if block is None:
+        part = next(texts(unit, job.making), None)
+        if part is None:
             continue
-        parts = _parts(unit, block)
-        documents += block.documents * parts
-        tokens += len(block.tokens) * parts
+        parts = _parts(unit, part)
+        documents += part.documents * parts
+        tokens += len(encode_part(part, job).tokens) * parts
         weight += _weight(unit)
     scale = sum(map(_weight, units)) / weight if weight else 0.0
     return documents * scale, tokens * scale
@@ -53,20 +62,24 @@ def _weight(unit: Unit) -> float:
             return shard.size_bytes
         case RowsUnit(_, start, stop):
             return (stop or start) - start
-    return len(unit.examples) if hasattr(unit, "examples") else len(unit.texts)
+        case ExamplesUnit(examples):
+            return len(examples)
+        case QuestionsUnit(questions):
+            return len(questions)
 
 
-def _parts(unit: Unit, block: Block) -> float:
-    """How many parts like `block`, the first, the unit has."""
+def _parts(unit: Unit, part: Part) -> float:
+    """How many parts like `part`, the first, the unit has."""
+    rows = part.documents + part.rejected
     match unit:
         case SegmentsUnit(references, _):
             return sum(reference.rows for reference in references) / max(references[0].rows, 1)
-        case RowsUnit(_, _, None) if block.documents + block.rejected < ROWS_A_PART:
+        case RowsUnit(_, _, None) if rows < ROWS_A_PART:
             return 1.0
         case RowsUnit(shard, _, None):
             is_compressed = posixpath.splitext(shard.path)[1] in (".zst", ".gz")
-            read = block.text_bytes / (COMPRESSION if is_compressed else 1)
+            read = sum(len(item.text.encode()) for item in part.texts) / (COMPRESSION if is_compressed else 1)
             return max(shard.size_bytes / read, 1.0) if read else 1.0
         case RowsUnit(_, start, stop):
-            return max(((stop or start) - start) / max(block.documents + block.rejected, 1), 1.0)
+            return max(((stop or start) - start) / max(rows, 1), 1.0)
     return 1.0

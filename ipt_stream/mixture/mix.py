@@ -15,6 +15,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator, model_validator
@@ -23,14 +24,14 @@ from ipt_stream import storage
 from ipt_stream.baselines.reading_comprehension import mining
 from ipt_stream.config import Settings, fingerprint
 from ipt_stream.errors import ConfigError, LedgerError, MixtureError, StorageError
-from ipt_stream.ledger import read_ledger
 from ipt_stream.mixture import mds, templates
 from ipt_stream.mixture.encode import (
     Block,
     Job,
     Vocabulary,
-    copy_tokenizer,
     encode_all,
+    open_tokenizer,
+    publish_tokenizer,
     read_vocabulary,
     smallest,
 )
@@ -39,15 +40,28 @@ from ipt_stream.mixture.pack import Packing, best_fit, concat, padding, token_dt
 from ipt_stream.mixture.plan import Plan, make_plan, save_plan, table
 from ipt_stream.mixture.presets import Preset, sources_of
 from ipt_stream.mixture.shares import Stock, check_demands
-from ipt_stream.mixture.sources import OF_A_RUN, Kind, Making, SourceConfig, Text, keywords, listing, units
+from ipt_stream.mixture.sources import (
+    OF_A_RUN,
+    FinishedRun,
+    Kind,
+    Making,
+    SourceConfig,
+    Text,
+    Unit,
+    keywords,
+    listing,
+    open_run,
+    units,
+)
 from ipt_stream.progress import log, meter
 from ipt_stream.stage import StageReport, open_stage
 from ipt_stream.synthesis.ray_session import check_shared
-from ipt_stream.synthesis.tally import tally
 
 if TYPE_CHECKING:
     from ipt_stream.mixture.pack import Tokens
 
+Facts = dict[str, Any]
+"""What `facts.json` of a source says."""
 TOKENIZER = "tokenizer"
 SAMPLES_FILE = "samples.jsonl"
 STAGE_FILE = "stage.json"
@@ -146,8 +160,10 @@ def mix(config: MixConfig) -> StageReport:
     for name, source in config.sources.items():
         for path in source.paths:
             check_shared(path, f"sources.{name}.path")
-    inputs = {name: listing(source) for name, source in config.sources.items()}
-    vocabulary = read_vocabulary(config.tokenizer, bos=config.bos)
+    runs = {path: open_run(path) for path in _run_paths(config)}
+    inputs = {name: listing(source, _run_of(source, runs)) for name, source in config.sources.items()}
+    tokenizer = open_tokenizer(config.tokenizer)
+    vocabulary = read_vocabulary(tokenizer, config.tokenizer, bos=config.bos)
     made_from = {name: _made_from(config, name, found, vocabulary) for name, (found, _) in inputs.items()}
     # What is mixed counts by its content and not by its place; and how it is shown or made is no part of what it is.
     aside: Any = {
@@ -161,12 +177,24 @@ def mix(config: MixConfig) -> StageReport:
             return known
     started = time.monotonic()
     size = sum(size for _, size in inputs.values())
-    jobs = _jobs(config, vocabulary)
-    about = _say_about(config, jobs, made_from)
+    written = {name: _facts(config, name, made_from[name]) for name in config.sources}
+    missing = {name: _work(config, name, runs, vocabulary) for name, facts in written.items() if facts is None}
+    about = _say_about(config, vocabulary, written, missing)
     if config.dry_run:
         return StageReport({}, tuple(about), stopped=True)
     cores = 0 if config.cores is None and size < IN_PROCESS_BYTES else config.cores
-    plan, samples = _prepare(config, jobs, made_from, cores)
+    for part in ("", mds.SOURCES, mds.TEXTS):
+        storage.remove_temporaries(storage.join(config.output, part))
+    publish_tokenizer(tokenizer, storage.join(config.output, TOKENIZER))
+    for name in list(missing):
+        _write_source(config, name, missing.pop(name), made_from[name], cores)
+        written[name] = _facts(config, name, made_from[name])
+    stocks, samples = _taken_stock(config, written)
+    _check_conservation(config, stocks, runs)
+    plan = _plan(config, vocabulary, stocks)
+    lines = tuple(table(plan, config.sequences_per_batch))
+    for line in lines:
+        log.info("%s", line)
     _remove_leftovers(config)
     # Claimed only now: where the sources can't give what is asked, what is asked may be changed, and the sources stay.
     stage = open_stage(config.output, "mix", settings)
@@ -174,7 +202,6 @@ def mix(config: MixConfig) -> StageReport:
     storage.publish_bytes(storage.join(config.output, SAMPLES_FILE), content.encode())
     save_plan(config.output, plan)
     seconds = round(time.monotonic() - started, 1)
-    lines = tuple(table(plan, config.sequences_per_batch))
     return stage.finish({**_figures(plan), "stage_seconds": seconds}, lines)
 
 
@@ -189,48 +216,68 @@ def _made_from(config: MixConfig, name: str, found: object, vocabulary: Vocabula
     return fingerprint([name, source, shared, found, tokenizer, templates.VERSION, mining.VERSION])
 
 
-def _jobs(config: MixConfig, vocabulary: Vocabulary) -> dict[str, Job]:
-    """How the texts of each source are made."""
-    found = {}
-    for name, source in config.sources.items():
-        words = keywords(source) if source.kind is Kind.RULE_BASED else None
-        making = Making(config.seed, source.shots, source.with_text, words)
-        found[name] = Job(making, vocabulary, keep_texts=config.text_mds)
-    return found
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What it takes to make a source."""
+
+    units: Sequence[Unit]
+    job: Job
 
 
-def _say_about(config: MixConfig, jobs: Mapping[str, Job], made_from: Mapping[str, str]) -> list[str]:
+def _work(config: MixConfig, name: str, runs: Mapping[str, FinishedRun], vocabulary: Vocabulary) -> _Work:
+    source = config.sources[name]
+    run = _run_of(source, runs)
+    words = keywords(run) if run is not None and source.kind is Kind.RULE_BASED else None
+    making = Making(config.seed, source.shots, source.with_text, words)
+    return _Work(list(units(name, source, run)), Job(making, vocabulary, keep_texts=config.text_mds))
+
+
+def _say_about(
+    config: MixConfig, vocabulary: Vocabulary, written: Mapping[str, Facts | None], missing: Mapping[str, _Work]
+) -> list[str]:
     """Say what the mixture will be: by what is written already, and by samples of the other sources."""
-    stocks, is_about = [], False
-    for name, source in config.sources.items():
-        stock = _stock(config, name, made_from[name])
-        if stock is None:
-            is_about = True
-            stock = estimate(name, list(units(name, source)), jobs[name], config.sequence_length)
-        stocks.append(stock)
+    stocks = []
+    for name, facts in written.items():
+        if facts is None:
+            stocks.append(estimate(name, missing[name].units, missing[name].job, config.sequence_length))
+        else:
+            stocks.append(_stock(config, name, facts))
     try:
-        lines = table(_plan(config, stocks, jobs), config.sequences_per_batch, about=is_about)
+        lines = table(_plan(config, vocabulary, stocks), config.sequences_per_batch, about=bool(missing))
     except MixtureError as error:
-        if not is_about:
+        if not missing:
             raise
         lines = [f"by a sample of the data: {error}"]
-    for line in ("the mixture, about, by a sample of each source:" if is_about else "the mixture:", *lines):
+    for line in ("the mixture, about, by a sample of each source:" if missing else "the mixture:", *lines):
         log.info("%s", line)
     return lines
 
 
-def _stock(config: MixConfig, name: str, made_from: str) -> Stock | None:
-    """What source `name` holds, where it is already written."""
-    directory = storage.join(config.output, mds.SOURCES, name)
-    facts = mds.read_facts(directory)
-    if facts is None or facts["made_from"] != made_from:
-        return None
+def _facts(config: MixConfig, name: str, made_from: str) -> Facts | None:
+    """The facts of source `name`, where it is already written."""
+    facts = mds.read_facts(storage.join(config.output, mds.SOURCES, name))
+    return facts if facts is not None and facts["made_from"] == made_from else None
+
+
+def _stock(config: MixConfig, name: str, facts: Facts) -> Stock:
+    """What a source that is written holds."""
     counts = (facts["documents"], facts["tokens"], facts["samples_written"])
-    return Stock(name, *counts, mds.index_sha256(directory), facts["shard_samples"])
+    index = mds.index_sha256(storage.join(config.output, mds.SOURCES, name))
+    return Stock(name, *counts, index, facts["shard_samples"])
 
 
-def _plan(config: MixConfig, stocks: Sequence[Stock], jobs: Mapping[str, Job]) -> Plan:
-    vocabulary = next(iter(jobs.values())).vocabulary
+def _taken_stock(config: MixConfig, written: Mapping[str, Facts | None]) -> tuple[list[Stock], list[dict[str, Any]]]:
+    """What all sources hold, and samples of their texts. Raises `StorageError` where one is not there."""
+    stocks, samples = [], []
+    for name, facts in written.items():
+        if facts is None:
+            raise StorageError(f"source {name} in {config.output} is not what was just written", fix="run again")
+        stocks.append(_stock(config, name, facts))
+        samples += [{"source": name, **sample} for sample in facts["samples"]]
+    return stocks, samples
+
+
+def _plan(config: MixConfig, vocabulary: Vocabulary, stocks: Sequence[Stock]) -> Plan:
     return make_plan(
         stocks,
         {name: source.demand for name, source in config.sources.items()},
@@ -245,31 +292,6 @@ def _plan(config: MixConfig, stocks: Sequence[Stock], jobs: Mapping[str, Job]) -
     )
 
 
-def _prepare(
-    config: MixConfig, jobs: Mapping[str, Job], made_from: Mapping[str, str], cores: int | None
-) -> tuple[Plan, list[dict[str, Any]]]:
-    """Write the sources that are not there yet, and plan. Raises `MixtureError` where they can't give what is asked."""
-    for part in ("", mds.SOURCES, mds.TEXTS):
-        storage.remove_temporaries(storage.join(config.output, part))
-    copy_tokenizer(config.tokenizer, storage.join(config.output, TOKENIZER))
-    stocks, samples = [], []
-    for name in config.sources:
-        stock = _stock(config, name, made_from[name])
-        if stock is None:
-            _write_source(config, name, jobs[name], made_from[name], cores)
-            stock = _stock(config, name, made_from[name])
-            if stock is None:
-                raise StorageError(f"source {name} in {config.output} is not what was just written", fix="run again")
-        stocks.append(stock)
-        facts = mds.read_facts(storage.join(config.output, mds.SOURCES, name)) or {}
-        samples += [{"source": name, **sample} for sample in facts["samples"]]
-    _check_conservation(config, stocks)
-    plan = _plan(config, stocks, jobs)
-    for line in table(plan, config.sequences_per_batch):
-        log.info("%s", line)
-    return plan, samples
-
-
 def _remove_leftovers(config: MixConfig) -> None:
     """Remove what an earlier attempt with other settings wrote, and these do not name."""
     kept = {mds.SOURCES: set(config.sources), mds.TEXTS: set(config.sources) if config.text_mds else set()}
@@ -280,46 +302,47 @@ def _remove_leftovers(config: MixConfig) -> None:
                 mds.remove_mds(storage.join(config.output, part, name))
 
 
-def _check_conservation(config: MixConfig, stocks: Sequence[Stock]) -> None:
+def _check_conservation(config: MixConfig, stocks: Sequence[Stock], runs: Mapping[str, FinishedRun]) -> None:
     """Every document that a synthesis run recorded as augmented or raw is in its sources, once.
 
     Raises:
         LedgerError: a source holds more or fewer documents than its run's ledger tells.
     """
-    told = {path: tally(read_ledger(path)).counts for path in _runs(config)}
     for stock in stocks:
         source = config.sources[stock.name]
-        if source.kind not in OF_A_RUN:
+        run = _run_of(source, runs)
+        if run is None:
             continue
-        counts = told[source.paths[0]]
-        parts = {Kind.AUGMENTED: ("augmented",), Kind.RAW: ("raw",)}.get(source.kind, ("augmented", "raw"))
-        wanted = sum(counts[part] for part in parts)
+        wanted = {Kind.AUGMENTED: run.augmented, Kind.RAW: run.raw}.get(source.kind, run.augmented + run.raw)
         if stock.documents != wanted:
             raise LedgerError(
-                f"source {stock.name} does not hold the {source.kind} documents of {source.paths[0]}",
+                f"source {stock.name} does not hold the {source.kind} documents of {run.output}",
                 wanted=f"{wanted:,}, by the run's ledger",
                 got=f"{stock.documents:,}",
                 fix="report this: the mixture is not to be trained on",
             )
-    for path, counts in told.items():
-        whole = counts["augmented"] + counts["raw"]
-        log.info("%s: documents %s = augmented %s + raw %s", path, *map("{:,}".format, (
-            whole, counts["augmented"], counts["raw"])))  # fmt: skip
+    for run in runs.values():
+        whole = f"{run.augmented + run.raw:,} = augmented {run.augmented:,} + raw {run.raw:,}"
+        log.info("%s: documents %s", run.output, whole)
 
 
-def _runs(config: MixConfig) -> list[str]:
+def _run_paths(config: MixConfig) -> list[str]:
     """The synthesis runs that sources are made from."""
     return sorted({source.paths[0] for source in config.sources.values() if source.kind in OF_A_RUN})
 
 
-def _write_source(config: MixConfig, name: str, job: Job, made_from: str, cores: int | None) -> None:
+def _run_of(source: SourceConfig, runs: Mapping[str, FinishedRun]) -> FinishedRun | None:
+    return runs[source.paths[0]] if source.kind in OF_A_RUN else None
+
+
+def _write_source(config: MixConfig, name: str, work: _Work, made_from: str, cores: int | None) -> None:
     """Write the MDS directories of one source."""
     target = storage.join(config.output, mds.SOURCES, name)
-    vocabulary = job.vocabulary
+    vocabulary = work.job.vocabulary
     columns = mds.token_columns(token_dtype(vocabulary.size), config.sequence_length)
     documents = tokens = read = rejected = 0
     samples: tuple[tuple[str, Text], ...] = ()
-    blocks = encode_all(units(name, config.sources[name]), job, cores)
+    blocks = encode_all(work.units, work.job, cores)
     if config.text_mds:
         blocks = _write_texts(storage.join(config.output, mds.TEXTS, name), blocks, config.shard_bytes)
     with (

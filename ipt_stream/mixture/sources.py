@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from itertools import groupby, islice, takewhile
@@ -228,30 +228,33 @@ class RowsUnit:
 Unit = SegmentsUnit | ExamplesUnit | QuestionsUnit | RowsUnit
 
 
-def listing(config: SourceConfig) -> tuple[Any, int]:
-    """What names a source's content (JSON), and its size in bytes, about.
+@dataclass(frozen=True, slots=True)
+class FinishedRun:
+    """A synthesis run that has come to its end.
+
+    Attributes:
+        output: its directory.
+        references: its segments, in the order of the input.
+        augmented: documents that were augmented.
+        raw: documents that stayed raw.
+    """
+
+    output: str
+    references: tuple[SegmentReference, ...]
+    augmented: int
+    raw: int
+
+
+def open_run(output: str) -> FinishedRun:
+    """The synthesis run in `output`; its ledger is read here, and by no source.
 
     Raises:
-        InputError: a path matches nothing, or its synthesis run is not finished.
-        StorageError: there is no synthesis run in the path.
+        InputError: it is not finished: what is missing would be in no source.
+        StorageError: there is none.
     """
-    if config.kind in OF_A_RUN:
-        references = list_segments(config.paths[0])
-        if not references:
-            raise InputError(
-                f"no finished segments in {config.paths[0]}", wanted="a synthesis run", fix="run ipt-stream synthesize"
-            )
-        _check_finished(config.paths[0])
-        plan = asdict(references[0].plan)
-        size = sum(reference.rows for reference in references) * ABOUT_BYTES_A_ROW
-        return {"plan": plan, "segments": [reference.sha256 for reference in references]}, size
-    shards = list_shards(InputConfig(shards=_files(config)))
-    return listing_fingerprint(shards), sum(shard.size_bytes for shard in shards)
-
-
-def _check_finished(output: str) -> None:
-    """Raises `InputError` where a synthesis run has not come to its end: what is missing would be in no source."""
-    found, plan = tally(read_ledger(output)), load_plan(output)
+    references, plan, found = list_segments(output), load_plan(output), tally(read_ledger(output))
+    if not references:
+        raise InputError(f"no finished segments in {output}", wanted="a synthesis run", fix="run ipt-stream synthesize")
     missing = sum(not found.is_whole(shard.index) for shard in plan.shards)
     if missing:
         raise InputError(
@@ -260,21 +263,39 @@ def _check_finished(output: str) -> None:
             got=f"{missing:,} that are not whole",
             fix="run ipt-stream synthesize to its end",
         )
+    return FinishedRun(output, tuple(references), found.counts["augmented"], found.counts["raw"])
 
 
-def units(name: str, config: SourceConfig) -> Iterator[Unit]:
-    """The units of source `name`, in the order of the data.
+def listing(config: SourceConfig, run: FinishedRun | None) -> tuple[Any, int]:
+    """What names a source's content (JSON), and its size in bytes, about.
+
+    Args:
+        config: the source.
+        run: the synthesis run that it is made from; None for the kinds that are made from files.
+
+    Raises:
+        InputError: a path matches nothing.
+    """
+    if run is not None:
+        plan = asdict(run.references[0].plan)
+        size = sum(reference.rows for reference in run.references) * ABOUT_BYTES_A_ROW
+        return {"plan": plan, "segments": [reference.sha256 for reference in run.references]}, size
+    shards = list_shards(InputConfig(shards=_files(config)))
+    return listing_fingerprint(shards), sum(shard.size_bytes for shard in shards)
+
+
+def units(name: str, config: SourceConfig, run: FinishedRun | None) -> Iterator[Unit]:
+    """The units of source `name`, in the order of the data; arguments as for `listing`.
 
     Raises:
         InputError: a file is not what its kind says.
     """
-    match config.kind:
-        case Kind.AUGMENTED | Kind.RAW | Kind.DOCUMENTS | Kind.RULE_BASED:
-            yield from _segment_units(config)
-        case Kind.PAIRS:
-            yield from _pairs(name, config)
-        case Kind.TEXT:
-            yield from _row_units(config)
+    if run is not None:
+        yield from _segment_units(config.kind, run.references)
+    elif config.kind is Kind.PAIRS:
+        yield from _pairs(name, config)
+    else:
+        yield from _row_units(config)
 
 
 def texts(unit: Unit, making: Making) -> Iterator[Part]:
@@ -305,11 +326,10 @@ def texts(unit: Unit, making: Making) -> Iterator[Part]:
             yield from _row_parts(unit)
 
 
-def keywords(config: SourceConfig, sample: int = KEYWORD_DOCUMENTS) -> Keywords:
+def keywords(run: FinishedRun, sample: int = KEYWORD_DOCUMENTS) -> Keywords:
     """What the rules take for the words of the corpus: counted over some of its documents, evenly spread."""
-    references = list_segments(config.paths[0])
-    step = max(len(references) // KEYWORD_SEGMENTS, 1)
-    chosen = references[::step]
+    step = max(len(run.references) // KEYWORD_SEGMENTS, 1)
+    chosen = run.references[::step]
     each = -(-sample // len(chosen))
     return Keywords.of(
         item.text for reference in chosen for found in load_documents([reference]) for item in found[:each]
@@ -342,15 +362,14 @@ def _rendered(example: Example, seed: int) -> Text:
     return Text(example.example_id, example.source, render(example, seed), pairs)
 
 
-def _segment_units(config: SourceConfig) -> Iterator[Unit]:
+def _segment_units(kind: Kind, references: Sequence[SegmentReference]) -> Iterator[Unit]:
     """Segments one by one, or runs of them where documents are read again from shards that are only read whole."""
-    references = list_segments(config.paths[0])
-    again = config.kind is not Kind.AUGMENTED and references and references[0].plan.fraction < 1.0
+    again = kind is not Kind.AUGMENTED and references[0].plan.fraction < 1.0
     for _, of_shard in groupby(references, key=lambda reference: reference.shard.index):
         found = list(of_shard)
         size = SEGMENTS_A_RUN if again and found[0].shard.rows is None else 1
         for start in range(0, len(found), size):
-            yield SegmentsUnit(tuple(found[start : start + size]), config.kind)
+            yield SegmentsUnit(tuple(found[start : start + size]), kind)
 
 
 def _row_units(config: SourceConfig) -> Iterator[Unit]:
