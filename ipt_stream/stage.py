@@ -7,6 +7,7 @@ settings it refuses and says what differs, so that no output is ever a mix of tw
 
 from __future__ import annotations
 
+import json
 import resource
 import time
 from collections.abc import Callable, Mapping
@@ -68,8 +69,9 @@ def open_stage(output: str, verb: str, settings: Mapping[str, Any]) -> Stage:
     """
     record = _record(verb, settings)
     path = _path(output)
-    if not storage.exists(path):
-        storage.publish_json(path, {**record, "finished": False})
+    # Of two that come at once with other settings, one makes the file, and the other is refused by it.
+    begun = json.dumps({**record, "finished": False}, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    if not storage.exists(path) and storage.publish_once(path, begun.encode()):
         return Stage(output, verb, settings)
     known = storage.read_json(path)
     if known["fingerprint"] != record["fingerprint"]:

@@ -171,10 +171,31 @@ def expand(patterns: Sequence[str]) -> list[str]:
 
 def _match(path: str) -> list[str]:
     if os.path.isdir(path):
-        return sorted(str(p) for p in Path(path).rglob("*") if p.is_file() and not p.name.startswith("."))
-    if os.path.isfile(path):
-        return [path]
-    return sorted(p for p in local_glob.glob(path, recursive=True) if os.path.isfile(p))
+        found = list(_walk(path))
+    else:
+        found = [path] if os.path.lexists(path) else local_glob.glob(path, recursive=True)
+    for place in found:
+        if not os.path.exists(place) and os.path.islink(place):
+            raise InputError(
+                f"{place} is a link to nothing", wanted="a file", got=os.readlink(place), fix="mend or remove the link"
+            )
+    return sorted(place for place in found if os.path.isfile(place))
+
+
+def _walk(directory: str) -> Iterator[str]:
+    """All that lies below `directory`, but for names with a dot in front; behind links to directories too."""
+    seen: dict[str, str] = {}
+    for folder, _, names in os.walk(directory, followlinks=True, onerror=_raise):
+        before = seen.setdefault(os.path.realpath(folder), folder)
+        if before != folder:
+            raise InputError(
+                f"{folder} is {before} again", wanted="each directory once", got="a link", fix="remove the link"
+            )
+        yield from (os.path.join(folder, name) for name in names if not name.startswith("."))
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _match_remote(pattern: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -28,6 +29,7 @@ class Outer(Settings):
 
 
 def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     return path
 
@@ -114,6 +116,22 @@ def test_patterns_must_match_and_must_not_overlap(tmp_path: Path) -> None:
         storage.expand([f"{tmp_path}/*.jsonl", f"{tmp_path}/a.jsonl"])
 
 
+def test_links_are_followed_and_those_to_nothing_or_in_circles_are_named(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    write(root / "a.jsonl", "{}")
+    write(tmp_path / "elsewhere" / "b.jsonl", "{}")
+    (root / "more").symlink_to(tmp_path / "elsewhere")
+    assert storage.expand([str(root)]) == [f"{root}/a.jsonl", f"{root}/more/b.jsonl"]
+    (root / "more" / "round").symlink_to(root)
+    with pytest.raises(InputError, match=r"more/round is .*data again"):
+        storage.expand([str(root)])
+    (root / "more" / "round").unlink()
+    (root / "gone.jsonl").symlink_to(tmp_path / "nothing.jsonl")
+    for pattern in (root, root / "*.jsonl", root / "gone.jsonl"):
+        with pytest.raises(InputError, match=r"gone\.jsonl is a link to nothing"):
+            storage.expand([str(pattern)])
+
+
 def test_a_finished_stage_is_not_run_again(tmp_path: Path) -> None:
     calls = []
 
@@ -135,6 +153,23 @@ def test_other_settings_on_a_stages_directory_are_refused_and_named(tmp_path: Pa
         open_stage(str(tmp_path), "mix", {"seed": 1, "plan": {"a": 2}})
     with pytest.raises(LedgerError, match="verb was 'mix', is 'tune'"):
         open_stage(str(tmp_path), "tune", {"seed": 1, "plan": {"a": 1}})
+
+
+def test_of_two_that_open_a_stage_at_once_with_other_settings_one_is_refused(tmp_path: Path) -> None:
+    for turn in range(20):
+        place, start = str(tmp_path / str(turn)), threading.Barrier(2)
+
+        def open_it(seed: int, place: str = place, start: threading.Barrier = start) -> int | None:
+            start.wait()
+            try:
+                open_stage(place, "mix", {"seed": seed})
+            except LedgerError:
+                return None
+            return seed
+
+        with ThreadPoolExecutor(2) as pool:
+            opened = [seed for seed in pool.map(open_it, (1, 2)) if seed]
+        assert opened == [storage.read_json(f"{place}/stage.json")["settings"]["seed"]]
 
 
 def test_the_ledger_gives_back_all_records_over_many_parts_and_writers(tmp_path: Path) -> None:
