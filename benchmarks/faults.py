@@ -7,7 +7,8 @@ Faults: driver (kill -9), worker (kill -9 of the Ray worker that holds the engin
 process), hang (SIGSTOP of it), hung-worker (SIGSTOP of the Ray worker), sigterm (of the driver), node (one of a cluster
 of two is killed with all its processes, and another joins), disk (full while publishing; mounts a small one, as root).
 Between two faults the run may do a random amount of work. After each: what was recorded is still there, to the byte
-and to the file's time; in the end every document is in one place, with its own text.
+and to the file's time; in the end every document is in one place, with its own text. A run that comes to its end too
+soon is checked, and another one begun, until all faults were injected.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ except IptError as error:
     sys.exit(error.exit_code)
 """
 ENDLESS = 900.0
+TOO_LATE = "nobody left"
 # A head and a second node of one core each: at every line on stdin another second node, whose raylet's pid is printed.
 CLUSTER = """
 import json, sys
@@ -223,9 +225,17 @@ class Run:
         return len(wanted) + rejected
 
 
-def fault_driver(run: Run, chosen: random.Random) -> str:
+def _is_at_work(run: Run, chosen: random.Random) -> bool:
+    """Let the run get on a little; False where it came to its end meanwhile."""
     run.wait_for_more(1)
     time.sleep(chosen.random())
+    assert run.process is not None
+    return run.process.poll() is None
+
+
+def fault_driver(run: Run, chosen: random.Random) -> str:
+    if not _is_at_work(run, chosen):
+        return TOO_LATE
     run.kill()
     run.check()
     run.start()
@@ -233,8 +243,8 @@ def fault_driver(run: Run, chosen: random.Random) -> str:
 
 
 def fault_sigterm(run: Run, chosen: random.Random) -> str:
-    run.wait_for_more(1)
-    time.sleep(chosen.random())
+    if not _is_at_work(run, chosen):
+        return TOO_LATE
     assert run.process is not None
     run.process.send_signal(signal.SIGTERM)
     code = run.wait(120)
@@ -245,14 +255,12 @@ def fault_sigterm(run: Run, chosen: random.Random) -> str:
 
 
 def _signal_one(run: Run, word: str, number: signal.Signals, chosen: random.Random) -> str:
-    run.wait_for_more(1)
-    time.sleep(chosen.random())
+    if not _is_at_work(run, chosen):
+        return TOO_LATE
     assert run.process is not None
-    while True:
+    while not (found := run.below(word)):
         if run.process.poll() is not None:
-            return "nobody left"
-        if found := run.below(word):
-            break
+            return TOO_LATE
         time.sleep(0.1)
     victim = chosen.choice(found)
     victim.send_signal(number)
@@ -278,8 +286,8 @@ def fault_hung_worker(run: Run, chosen: random.Random) -> str:
 
 def fault_disk(run: Run, chosen: random.Random) -> str:
     """Fill the file system that the run directory lies on; the run fails with one line; then make room again."""
-    run.wait_for_more(1)
-    time.sleep(chosen.random())
+    if not _is_at_work(run, chosen):
+        return TOO_LATE
     filler = run.output.parent / "filler"
     with filler.open("wb") as file:
         try:
@@ -300,10 +308,10 @@ def fault_node(run: Run, chosen: random.Random) -> str:
     assert run.nodes is not None and run.process is not None
     while not any("ray::MapWorker" in " ".join(process.cmdline()) for process in run.nodes.processes()):
         if run.process.poll() is not None:
-            return "nobody left"
+            return TOO_LATE
         time.sleep(0.1)
-    run.wait_for_more(1)
-    time.sleep(chosen.random())
+    if not _is_at_work(run, chosen):
+        return TOO_LATE
     for process in run.nodes.processes():
         with suppress(psutil.NoSuchProcess):
             process.kill()
@@ -359,37 +367,47 @@ def _run(options: argparse.Namespace, folder: Path, place: Path, chosen: random.
         model = str(write_model(folder / "model"))
         sizes = {"max_model_len": 1024, "max_new_tokens": 64, "max_num_seqs": 32, "max_num_batched_tokens": 2048}
         segment_documents = 25
-    run = Run(folder, {
-        "pace": 0 if options.model else 0.1, "input": {"shards": [str(shards)]}, "output": str(place / "run"),
+    settings = {
+        "pace": 0 if options.model else 0.1, "input": {"shards": [str(shards)]},
         "rounds": 3, "fraction": 0.8, "segment_documents": segment_documents, "grace_seconds": 20,
         "engine": {
             "model": model, "gpus": 0, "stall_seconds": 10, "segments_in_flight": 3, **sizes,
             **({"replicas": 2, "cpus": 1} if nodes else {}),
         },
-    }, nodes)  # fmt: skip
-    run.start()
-    outcomes, between = [], []
-    for number in range(options.times):
-        fault = options.faults[number % len(options.faults)]
-        began = time.monotonic()
-        outcomes.append(f"{fault} {FAULTS[fault](run, chosen)}")
-        between.append(time.monotonic() - began)
-        print(f"{number + 1:3} {outcomes[-1]} after {between[-1]:.0f} s, {run.check()} segments", flush=True)
-        assert run.process is not None
-        if run.process.poll() is not None:
-            break
-    code = run.wait()
-    if code != 0:
-        print(run.log()[-4000:], file=sys.stderr)
-    assert code == 0, f"exit code {code}"
-    segments, count = run.check(), run.check_whole(shards)
-    left = [p.pid for p in psutil.process_iter(["cmdline"]) if str(place) in " ".join(p.info["cmdline"] or [])]
-    assert not left, f"processes left behind: {left}"
+    }  # fmt: skip
+    outcomes: list[str] = []
+    between: list[float] = []
+    counts: set[int] = set()
+    segments = runs = 0
+    while len(outcomes) < options.times:
+        run = Run(folder, {**settings, "output": str(place / f"run-{runs}")}, nodes)
+        run.start()
+        while len(outcomes) < options.times:
+            fault = options.faults[len(outcomes) % len(options.faults)]
+            began = time.monotonic()
+            outcome = FAULTS[fault](run, chosen)
+            if outcome == TOO_LATE:
+                break
+            outcomes.append(f"{fault} {outcome}")
+            between.append(time.monotonic() - began)
+            print(f"{len(outcomes):3} {outcomes[-1]} after {between[-1]:.0f} s, {run.check()} segments", flush=True)
+        code = run.wait()
+        if code != 0:
+            print(run.log()[-4000:], file=sys.stderr)
+        assert code == 0, f"exit code {code}"
+        counts.add(run.check_whole(shards))
+        segments += run.check()
+        runs += 1
+        left = [p.pid for p in psutil.process_iter(["cmdline"]) if str(place) in " ".join(p.info["cmdline"] or [])]
+        assert not left, f"processes left behind: {left}"
+        shutil.rmtree(run.output)
+    assert len(counts) == 1, f"runs of other sizes: {counts}"
     named = " ".join(options.faults)
     figures = {
-        "faults injected": sum(1 for outcome in outcomes if not outcome.endswith("nobody left")),
+        "faults injected": len(outcomes),
         "outcomes": ", ".join(sorted(set(outcomes))),
-        "documents, each in exactly one place": count,
+        "runs": runs,
+        "documents of a run, each in exactly one place": counts.pop(),
         "segments, none made twice after it was recorded": segments,
         "median seconds from one fault to the next": round(statistics.median(between), 1),
     }

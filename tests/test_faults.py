@@ -31,7 +31,7 @@ def can_mount(folder: Path) -> bool:
 def test_a_driver_is_killed_and_told_to_stop_and_a_worker_is_killed() -> None:
     figures = inject("sigterm", "driver", "worker", "--times", "3")
     assert figures["outcomes"] == "driver killed, sigterm stopped with 0, worker SIGKILL"
-    assert figures["documents, each in exactly one place"] == 1200
+    assert figures["documents of a run, each in exactly one place"] == 1200
 
 
 def test_a_full_disk_ends_the_run_and_loses_nothing(tmp_path: Path) -> None:
@@ -48,4 +48,4 @@ def test_vllms_own_process_is_killed_and_hangs(tmp_path: Path, model_folder: Pat
     engine = ["--model", str(model_folder), "--shards", str(shard.parent), "--new-tokens", "96"]
     figures = inject("engine", "hang", "--times", "2", *engine)
     assert figures["outcomes"] == "engine SIGKILL, hang SIGSTOP"
-    assert figures["documents, each in exactly one place"] == 72
+    assert figures["documents of a run, each in exactly one place"] == 72
