@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -47,29 +48,53 @@ class Outcome:
     interrupted_by: int | None
 
 
-def run_child(command: Sequence[str]) -> Outcome:
-    """Run `command` to its end, passing SIGINT and SIGTERM on to it."""
-    started = time.monotonic()
+@dataclass(slots=True)
+class _Child:
+    process: subprocess.Popen[bytes]
+    started: float
+    peak: int = 0
+
+
+def run_children(
+    commands: Sequence[tuple[Sequence[str], Mapping[str, str]]], at_once: int = 1
+) -> Iterator[tuple[int, Outcome]]:
+    """Run `commands`, each with what it adds to the environment, to their ends; gives each one's number and outcome.
+
+    So many run `at_once`. SIGINT and SIGTERM are passed on to all; after that, and once one has failed, no more are
+    started, and those at work are waited for.
+    """
+    waiting, running = deque(enumerate(commands)), dict[int, _Child]()
     received: list[int] = []
-    children: list[subprocess.Popen[bytes]] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         received.append(number)
-        for child in children:
-            child.send_signal(number)
+        for child in list(running.values()):
+            child.process.send_signal(number)
 
-    peak = 0
     with handling((signal.SIGINT, signal.SIGTERM), pass_on):
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
-        children.append(child)
-        if received:  # before there was anyone to pass it on to
-            child.send_signal(received[-1])
-        while child.poll() is None:
-            peak = max(peak, _memory_of_tree(child.pid))
-            with suppress(subprocess.TimeoutExpired):
-                child.wait(SAMPLE_EVERY_S)
-    interrupted_by = received[-1] if received else None
-    return Outcome(child.returncode, time.monotonic() - started, peak >> 20, interrupted_by)
+        while waiting or running:
+            while waiting and len(running) < at_once and not received:
+                number, (command, more) = waiting.popleft()
+                process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, start_new_session=True, env={**os.environ, **more}
+                )
+                running[number] = _Child(process, time.monotonic())
+                if received:  # before there was anyone to pass it on to
+                    process.send_signal(received[-1])
+            for number, child in list(running.items()):
+                child.peak = max(child.peak, _memory_of_tree(child.process.pid))
+                with suppress(subprocess.TimeoutExpired):
+                    child.process.wait(SAMPLE_EVERY_S / len(running))
+                code = child.process.poll()
+                if code is None:
+                    continue
+                del running[number]
+                if code:
+                    waiting.clear()
+                interrupted_by = received[-1] if received else None
+                yield number, Outcome(code, time.monotonic() - child.started, child.peak >> 20, interrupted_by)
+            if received:
+                waiting.clear()
 
 
 @contextmanager

@@ -16,12 +16,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 log = logging.getLogger("ipt_stream")
+LABEL = "IPT_STREAM_LABEL"
+"""Environment variable: what this process is called in a log that several write to, in lines only."""
 
 
 def set_up_logging(level: int = logging.INFO) -> None:
     """Send the package's log to standard error, one line a record. Called by the command line alone."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
+    label = f"{os.environ[LABEL]}: ".replace("%", "%%") if LABEL in os.environ else ""
+    handler.setFormatter(logging.Formatter(f"%(asctime)s  {label}%(message)s", "%H:%M:%S"))
     log.handlers = [handler]
     log.setLevel(level)
     log.propagate = False
@@ -95,7 +98,7 @@ class Meter:
 def meter(name: str, total: int | None, unit: str, **settings: Any) -> Iterator[Meter]:
     """A `Meter`, with a live bar where standard error is a terminal."""
     made = Meter(name, total, unit, **settings)
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or LABEL in os.environ:
         yield made
         return
     from rich.console import Console

@@ -6,6 +6,10 @@
       world: {verb: sample-world, output: "${output}/world", documents: "${documents}"}
       model: {verb: tune, output: "${output}/model", sources: [{path: "${output}/world/tuning/train.jsonl"}]}
 
+A stage with a `matrix` stands for one stage for each combination of its values, which `$(key)` names, and which may
+run several at once: `{matrix: {arm: [a, b], seed: [0, 1]}, at_once: 2, output: "${output}/$(arm)-$(seed)", ...}`.
+Values may have settings of their own: with `arm: {a: {rounds: 2}, b: {rounds: 3}}`, `$(arm.rounds)` is 2 or 3.
+
 Everything is checked before anything starts. A stage is finished when its output says so and its fingerprint is the
 one that it was made with: its verb, its settings, and the fingerprints of the stages that it reads from. Its process
 gives all memory back, a crash in it is only its own, and `output/recipe/NAME.json` has the time and the peak memory.
@@ -14,9 +18,12 @@ gives all memory back, a crash in it is only its own, and `output/recipe/NAME.js
 from __future__ import annotations
 
 import difflib
+import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby, product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,15 +32,16 @@ from pydantic import Field, StringConstraints
 from ipt_stream import storage
 from ipt_stream.config import Settings, build, fingerprint, load_mapping
 from ipt_stream.errors import ConfigError, IptError
-from ipt_stream.process import Outcome, one_at_a_time, run_child
-from ipt_stream.progress import log
+from ipt_stream.process import Outcome, one_at_a_time, run_children
+from ipt_stream.progress import LABEL, log
 from ipt_stream.stage import StageReport, finished_report
 from ipt_stream.verbs import VERBS, Verb
 
 COMMAND = (sys.executable, "-m", "ipt_stream.process")
 SHOWN_SETTINGS = 72  # characters
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+Name = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
 
 
 class StageFailed(IptError):
@@ -52,7 +60,7 @@ class RecipeConfig(Settings):
     title: str = ""
     """What it is, in a line."""
     stages: dict[Name, dict[str, Any]] = Field(min_length=1)
-    """Stages in order: `verb`, and that verb's own settings."""
+    """Stages in order: `verb`, that verb's own settings, and `matrix` and `at_once` where one stands for several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +74,8 @@ class Step:
         settings: its settings as the recipe has them, resolved.
         upstream: names of the earlier stages whose output it reads.
         fingerprint: names the verb, all settings and everything upstream.
+        group: the stage's name in the file, which several of one matrix share.
+        at_once: how many of the group may run at once.
     """
 
     name: str
@@ -74,6 +84,8 @@ class Step:
     settings: Mapping[str, Any]
     upstream: tuple[str, ...]
     fingerprint: str
+    group: str
+    at_once: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +116,15 @@ def load_recipe(path: str, overrides: Sequence[str] = (), verbs: Mapping[str, Ve
         raise ConfigError(f"{path}: output is remote", wanted="a local directory; stages' own may be remote")
     owner = {storage.join(config.output, "recipe"): "the recipe's records"}
     steps: dict[str, Step] = {}
-    for name, stage in config.stages.items():
-        step = _step(f"{path}: stage {name}", name, stage, steps, verbs)
-        if step.output in owner:
-            raise ConfigError(f"{path}: stage {name} has the output of {owner[step.output]}", got=step.output)
-        owner[step.output] = f"stage {name}"
-        steps[name] = step
+    for group, stage in config.stages.items():
+        for name, settings in _combinations(f"{path}: stage {group}", group, stage):
+            step = _step(f"{path}: stage {name}", name, group, settings, steps, verbs)
+            if step.output in owner:
+                raise ConfigError(f"{path}: stage {name} has the output of {owner[step.output]}", got=step.output)
+            if name in steps:
+                raise ConfigError(f"{path}: two stages are called {name}", fix="rename one of them")
+            owner[step.output] = f"stage {name}"
+            steps[name] = step
     return Recipe(config.title, config.output, tuple(steps.values()))
 
 
@@ -125,19 +140,71 @@ def _check_overrides(path: str, overrides: Sequence[str]) -> None:
             raise ConfigError(f"{path} has no '{key}'", fix=f"did you mean '{near[0]}'?" if near else None)
 
 
+def _combinations(where: str, group: str, stage: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The stages that a stage of the file stands for: itself, or one for each combination of its `matrix`."""
+    settings = {key: value for key, value in stage.items() if key != "matrix"}
+    if "matrix" not in stage:
+        yield group, settings
+        return
+    matrix = stage["matrix"]
+    if not isinstance(matrix, Mapping) or not matrix or not all(map(_is_axis, matrix.values())):
+        wanted = "{key: [value, ...]} or {key: {value: {setting: ...}}}"
+        raise ConfigError(f"{where} has no usable matrix", wanted=wanted, got=repr(matrix))
+    for values in product(*matrix.values()):
+        name = "-".join([group, *map(str, values)])
+        if not re.fullmatch(NAME, name):
+            raise ConfigError(f"{where} can't be named", wanted="values of letters, digits, . _ -", got=repr(name))
+        chosen: dict[str, Any] = {}
+        for (key, axis), value in zip(matrix.items(), values, strict=True):
+            chosen[key] = value
+            if isinstance(axis, Mapping):
+                chosen |= {f"{key}.{setting}": inner for setting, inner in axis[value].items()}
+        yield name, _filled(f"{where}, {name}", settings, chosen)
+
+
+def _is_axis(axis: Any) -> bool:
+    """Whether these are values of a matrix: a list, or names with settings of their own."""
+    if isinstance(axis, Mapping):
+        return bool(axis) and all(isinstance(inner, Mapping) for inner in axis.values())
+    return isinstance(axis, list) and bool(axis)
+
+
+def _filled(where: str, value: Any, chosen: Mapping[str, Any]) -> Any:
+    """`value` with `$(key)` replaced, however deep; a text that is nothing else becomes the chosen value itself."""
+    if isinstance(value, Mapping):
+        return {key: _filled(where, inner, chosen) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_filled(where, inner, chosen) for inner in value]
+    if not isinstance(value, str):
+        return value
+    names = re.findall(r"\$\(([\w.-]+)\)", value)
+    for name in names:
+        if name not in chosen:
+            raise ConfigError(f"{where}: $({name}) stands for nothing", wanted=f"one of {', '.join(chosen)}")
+    if len(names) == 1 and value == f"$({names[0]})":
+        return chosen[names[0]]
+    for name in names:
+        value = value.replace(f"$({name})", str(chosen[name]))
+    return value
+
+
 def _step(
-    where: str, name: str, stage: Mapping[str, Any], earlier: Mapping[str, Step], verbs: Mapping[str, Verb]
+    where: str, name: str, group: str, stage: Mapping[str, Any], earlier: Mapping[str, Step], verbs: Mapping[str, Verb]
 ) -> Step:
     verb = stage.get("verb")
     if not isinstance(verb, str) or verb not in verbs:
         raise ConfigError(f"{where} has no verb", wanted=f"one of {', '.join(verbs)}", got=repr(verb))
-    settings = {key: value for key, value in stage.items() if key != "verb"}
+    at_once = stage.get("at_once", 1)
+    if not isinstance(at_once, int) or at_once < 1:
+        raise ConfigError(f"{where}: wrong value for 'at_once'", wanted="a whole number from 1", got=repr(at_once))
+    settings = {key: value for key, value in stage.items() if key not in ("verb", "at_once")}
     config = build(verbs[verb].load_config_class(), settings, where)
     output = str(config.model_dump()["output"]).rstrip("/")
     read = set(_texts(settings))
-    upstream = [step for step in earlier.values() if any(_is_within(text, step.output) for text in read)]
+    upstream = [step for step in earlier.values() if any(_reads(text, step.output) for text in read)]
     content = [verb, config.model_dump(mode="json"), [step.fingerprint for step in upstream]]
-    return Step(name, verb, output, settings, tuple(step.name for step in upstream), fingerprint(content))
+    above = tuple(step.name for step in upstream)
+    return Step(name, verb, output, settings, above, fingerprint(content), group, at_once)
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -150,6 +217,12 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, Sequence):
         for inner in value:
             yield from _texts(inner)
+
+
+def _reads(path: str, directory: str) -> bool:
+    """Whether `path` lies in `directory`, or with anything in place of `{name}` and `*` would."""
+    pattern = re.sub(r"\\\{\w+\\\}|\\\*+", "[^/]*", re.escape(path))
+    return _is_within(path, directory) or bool(re.fullmatch(pattern, directory))
 
 
 def _is_within(path: str, directory: str) -> bool:
@@ -205,17 +278,22 @@ def run_recipe(recipe: Recipe, command: Sequence[str] = COMMAND) -> list[tuple[s
             went to standard error; nothing after it is run.
         LedgerError: another run of this recipe is at work there.
     """
-    reports = []
+    reports: dict[str, StageReport] = {}
+    order = {step.name: f"stage {number} of {len(recipe.steps)}" for number, step in enumerate(recipe.steps, start=1)}
     with one_at_a_time(recipe.path("lock")):
-        for number, step in enumerate(recipe.steps, start=1):
-            report = _finished(recipe, step)
-            if report is None:
-                log.info("stage %d of %d: %s (%s) -> %s", number, len(recipe.steps), step.name, step.verb, step.output)
-                report = _run(recipe, step, command)
-            else:
-                log.info("stage %d of %d: %s is done already", number, len(recipe.steps), step.name)
-            reports.append((step.name, report))
-    return reports
+        for _, group in groupby(recipe.steps, key=lambda step: step.group):
+            missing = []
+            for step in group:
+                report = _finished(recipe, step)
+                if report is None:
+                    missing.append(step)
+                else:
+                    log.info("%s: %s is done already", order[step.name], step.name)
+                    reports[step.name] = report
+            for step in missing:
+                log.info("%s: %s (%s) -> %s", order[step.name], step.name, step.verb, step.output)
+            reports |= _run(recipe, missing, command)
+    return [(step.name, reports[step.name]) for step in recipe.steps]
 
 
 def _finished(recipe: Recipe, step: Step) -> StageReport | None:
@@ -226,32 +304,53 @@ def _finished(recipe: Recipe, step: Step) -> StageReport | None:
     return finished_report(step.output)
 
 
-def _run(recipe: Recipe, step: Step, command: Sequence[str]) -> StageReport:
+def _run(recipe: Recipe, steps: Sequence[Step], command: Sequence[str]) -> dict[str, StageReport]:
+    """Run `steps` of one group, as many at once as it allows; gives their reports by name."""
+    at_once = min(steps[0].at_once, len(steps)) if steps else 1
+    commands = []
+    for step in steps:
+        more: dict[str, str] = {}
+        if at_once > 1:
+            threads = max(1, len(os.sched_getaffinity(0)) // at_once)
+            more = {LABEL: step.name, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+        commands.append(([*command, step.verb, _write_settings(recipe, step)], more))
+    were_finished = [finished_report(step.output) is not None for step in steps]
+    reports, failures = dict[str, StageReport](), list[StageFailed]()
+    for number, outcome in run_children(commands, at_once):
+        step = steps[number]
+        if outcome.exit_code == 0 and (report := finished_report(step.output)) is not None:
+            _record(recipe, step, outcome)
+            reports[step.name] = replace(report, skipped=were_finished[number])
+        if step.name not in reports or outcome.interrupted_by is not None:
+            failures.append(_failure(step, outcome))
+    if failures:
+        raise failures[0]
+    return reports
+
+
+def _write_settings(recipe: Recipe, step: Step) -> str:
+    """The settings file of a stage's process."""
     import yaml
 
-    settings = recipe.path(f"{step.name}.yaml")
+    path = recipe.path(f"{step.name}.yaml")
     text = yaml.safe_dump(dict(step.settings), sort_keys=False, allow_unicode=True)
-    storage.publish_bytes(settings, text.replace("${", "\\${").encode())  # nothing is left to be resolved
-    was_finished = finished_report(step.output) is not None
-    outcome = run_child([*command, step.verb, settings])
-    if outcome.exit_code != 0:
-        raise _failure(step, outcome)
-    report = finished_report(step.output)
-    if report is None:
-        raise StageFailed(f"stage {step.name} ended, but {step.output} is not finished", 1, fix="run it again")
+    storage.publish_bytes(path, text.replace("${", "\\${").encode())  # nothing is left to be resolved
+    return path
+
+
+def _record(recipe: Recipe, step: Step, outcome: Outcome) -> None:
     record = {"verb": step.verb, "fingerprint": step.fingerprint}
     figures = {"wall_seconds": round(outcome.wall_s, 1), "peak_memory_mb": outcome.peak_memory_mb}
     storage.publish_json(recipe.path(f"{step.name}.json"), record | figures)
     log.info("stage %s: %.1f s, at most %s MB", step.name, outcome.wall_s, f"{outcome.peak_memory_mb:,}")
-    if outcome.interrupted_by is not None:
-        raise _failure(step, outcome)
-    return replace(report, skipped=was_finished)
 
 
 def _failure(step: Step, outcome: Outcome) -> StageFailed:
     again = "see its message above, then run the same command again to go on"
     if outcome.interrupted_by is not None:
         return StageFailed(f"interrupted in stage {step.name}", 128 + outcome.interrupted_by, fix=again)
+    if outcome.exit_code == 0:
+        return StageFailed(f"stage {step.name} ended, but {step.output} is not finished", 1, fix="run it again")
     if outcome.exit_code < 0:
         got = f"killed by signal {-outcome.exit_code}, at {outcome.peak_memory_mb:,} MB"
         return StageFailed(f"stage {step.name} died", 1, got=got, fix="run the same command again to go on")

@@ -50,6 +50,13 @@ def number(config):
             os.kill(os.getpid(), signal.SIGKILL)
         if config.how == "lightly":
             time.sleep(1.2)
+        if config.how == "together":
+            meeting = os.path.dirname(config.output) + "/here"
+            with open(meeting, "a") as file:
+                file.write("x")
+            while os.path.getsize(meeting) < 2:
+                time.sleep(0.05)
+            storage.publish_bytes(config.output + "/threads", os.environ["OMP_NUM_THREADS"].encode())
         if config.how == "heavily":
             held = b"x" * (200 << 20)
             time.sleep(1.2)
@@ -290,3 +297,73 @@ def test_settings_reach_the_stage_as_they_were_resolved(place: Any) -> None:
     run_recipe(place.load(), place.command)
     text = (place.out / "recipe" / "sum.yaml").read_text("utf-8")
     assert text == f"output: {place.out}/sum\nparts:\n- {place.out}/one\n- {place.out}/two\n"
+
+
+MATRIX = """
+output: {folder}/out
+seeds: [0, 1]
+stages:
+  one:
+    matrix: {{arm: [a, b], seed: "${{seeds}}"}}
+    verb: number
+    output: ${{output}}/$(arm)-$(seed)
+    value: $(seed)
+  sum: {{verb: add, output: "${{output}}/sum", parts: ["${{output}}/a-1", "${{output}}/b-1"]}}
+"""
+
+
+def test_a_matrix_stands_for_a_stage_each_combination(place: Any) -> None:
+    (place.folder / "recipe.yaml").write_text(MATRIX.format(folder=place.folder), "utf-8")
+    recipe = place.load()
+    assert [step.name for step in recipe.steps] == ["one-a-0", "one-a-1", "one-b-0", "one-b-1", "sum"]
+    assert recipe.steps[-1].upstream == ("one-a-1", "one-b-1")
+    reports = run_recipe(recipe, place.command)
+    assert [(name, report.figures["value"]) for name, report in reports][1:] == [
+        ("one-a-1", 1), ("one-b-0", 0), ("one-b-1", 1), ("sum", 2),
+    ]  # fmt: skip
+    more = run_recipe(place.load("seeds=[0, 1, 2]"), place.command)
+    assert [report.skipped for _, report in more] == [True, True, False, True, True, False, True]
+
+
+def test_the_values_of_a_matrix_may_have_settings_of_their_own(place: Any) -> None:
+    text = MATRIX.format(folder=place.folder).replace("[a, b]", "{a: {number: 20}, b: {number: 30}}")
+    (place.folder / "recipe.yaml").write_text(text.replace("value: $(seed)", "value: $(arm.number)"), "utf-8")
+    reports = dict(run_recipe(place.load(), place.command))
+    assert [reports[name].figures["value"] for name in ("one-a-1", "one-b-0", "sum")] == [20, 30, 50]
+    with pytest.raises(ConfigError, match=r"\$\(arm.size\) stands for nothing; wanted: one of arm, arm.number, seed"):
+        place.load("stages.one.value=$(arm.size)")
+    with pytest.raises(ConfigError, match=r"recipe\.yaml can't be read"):
+        place.load("stages.one.matrix.arm=[a, b]")
+
+
+def test_stages_of_a_matrix_run_at_once_and_share_the_cores(place: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    (place.folder / "recipe.yaml").write_text(MATRIX.format(folder=place.folder), "utf-8")
+    both = ("stages.one.matrix.arm=[a]", "stages.one.how=together", "stages.one.at_once=2", "stages.sum.parts=[]")
+    run_recipe(place.load(*both), place.command)  # neither ends before both have begun
+    threads = str(max(1, len(os.sched_getaffinity(0)) // 2))
+    assert [(place.out / name / "threads").read_text("utf-8") for name in ("a-0", "a-1")] == [threads, threads]
+
+
+def test_after_a_failure_no_more_of_a_matrix_are_started(place: Any) -> None:
+    (place.folder / "recipe.yaml").write_text(MATRIX.format(folder=place.folder), "utf-8")
+    with pytest.raises(StageFailed, match="stage one-a-0 failed"):
+        run_recipe(place.load("stages.one.how=badly"), place.command)
+    assert (place.out / "a-0").exists() and not (place.out / "a-1").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("stages.one.matrix.arm=[]", "stage one has no usable matrix"),
+        ("stages.one.matrix=3", "stage one has no usable matrix"),
+        ("stages.one.value=$(sed)", r"one-a-0: \$\(sed\) stands for nothing; wanted: one of arm, seed"),
+        ("stages.one.matrix.arm=[a/b]", "stage one can't be named"),
+        ("stages.one.matrix.arm=[a, a]", r"stage one-a-0 has the output of stage one-a-0|two stages are called"),
+        ("stages.one.at_once=0", "wrong value for 'at_once'"),
+        ("stages.one.output=${output}/same", "stage one-a-1 has the output of stage one-a-0"),
+    ],
+)
+def test_a_matrix_that_says_nothing_clear_is_refused(place: Any, override: str, message: str) -> None:
+    (place.folder / "recipe.yaml").write_text(MATRIX.format(folder=place.folder), "utf-8")
+    with pytest.raises(ConfigError, match=message):
+        place.load(override)
