@@ -90,4 +90,18 @@ VERBS: dict[str, Verb] = {
         "write the shards, tuning data and tasks of a small made-up world",
         "ipt-stream sample-world out/world --seed 0 --documents 1000",
     ),
+    "world-questions": Verb(
+        "ipt_stream.analysis.world_questions",
+        "WorldQuestionsConfig",
+        "write_world_questions",
+        "write questions about the sample world, by what became of each document",
+        "ipt-stream world-questions CONFIG.yaml",
+    ),
+    "compare": Verb(
+        "ipt_stream.analysis.compare",
+        "CompareConfig",
+        "compare",
+        "compare ways of training over seeds: table, plot, and what it shows",
+        "ipt-stream compare CONFIG.yaml",
+    ),
 }

@@ -94,16 +94,21 @@ def _write(config: SampleWorldConfig, stage: Stage) -> StageReport:
                 write = _web_shard if name.endswith(".parquet") else _notes_shard
                 storage.publish_bytes(path, write(world, positions, config.row_group_documents))
             bar.update(len(positions))
+    told, held_out = (
+        [population.index(position) for position in range(config.documents)]
+        for population in (Population.CORPUS, Population.HELD_OUT)
+    )
+    asked = config.evaluation_questions
     lines: dict[str, Iterable[dict[str, Any]]] = {
         "tuning/train.jsonl": _tuning(world, range(config.tuning_documents)),
         "tuning/short.jsonl": _tuning(world, range(config.tuning_documents), only=SHORT_GENRES),
         "tuning/validation.jsonl": _tuning(world, validation),
-        "evaluation/seen.jsonl": _questions(world, config, Population.CORPUS),
-        "evaluation/held_out.jsonl": _questions(world, config, Population.HELD_OUT),
-        "evaluation/reading.jsonl": _questions(world, config, Population.HELD_OUT, reading=True),
+        "evaluation/seen.jsonl": questions_about(world, told, asked),
+        "evaluation/held_out.jsonl": questions_about(world, held_out, asked),
+        "evaluation/reading.jsonl": questions_about(world, held_out, asked, reading=True),
     }
     for name, records in lines.items():
-        storage.publish_bytes(storage.join(config.output, name), _json_lines(records))
+        storage.publish_bytes(storage.join(config.output, name), json_lines(records))
     counts = {key: value for key, value in config.model_dump().items() if key not in ("output", "seed")}
     lexicon = {attribute.value: len(pool) for attribute, pool in POOLS.items()}
     storage.publish_json(
@@ -152,7 +157,7 @@ def _notes_shard(world: World, positions: range, _: int) -> bytes:
 
     people = [Population.CORPUS.index(position) for position in positions]
     records = ({"text": document_text(world, index), "meta": {"id": document_id(index)}} for index in people)
-    return zstandard.ZstdCompressor(level=3).compress(_json_lines(records))
+    return zstandard.ZstdCompressor(level=3).compress(json_lines(records))
 
 
 def _tuning(world: World, positions: range, only: Sequence[Genre] = GENRES) -> Iterator[dict[str, Any]]:
@@ -165,14 +170,24 @@ def _tuning(world: World, positions: range, only: Sequence[Genre] = GENRES) -> I
         yield {"source": genre_of(world, index).noun, "context": document_text(world, index), "pairs": pairs}
 
 
-def _questions(
-    world: World, config: SampleWorldConfig, population: Population, reading: bool = False
+def questions_about(
+    world: World, people: Sequence[int], most: int, *, reading: bool = False
 ) -> Iterator[dict[str, Any]]:
-    """Multiple-choice questions about people spread evenly over `population`, all attributes alike, none twice."""
+    """Multiple-choice questions about people spread evenly over `people`, all attributes alike, none twice.
+
+    Args:
+        world: the world that they live in.
+        people: their numbers.
+        most: how many questions; fewer where there are not so many.
+        reading: whether a person's document stands before the question.
+
+    Yields:
+        Rows of a question file: query, choices, gold (index of the right choice), category (the attribute).
+    """
     attributes = list(Attribute)
-    count = min(config.evaluation_questions, config.documents * len(attributes))
+    count = min(most, len(people) * len(attributes))
     for number in range(count):
-        index = population.index(number * config.documents // count)
+        index = people[number * len(people) // count]
         attribute = attributes[number % len(attributes)]
         draws = Draws(world.seed, "evaluation", index, attribute.value)
         person = world.person(index)
@@ -186,5 +201,6 @@ def _questions(
         }
 
 
-def _json_lines(records: Iterable[dict[str, Any]]) -> bytes:
+def json_lines(records: Iterable[dict[str, Any]]) -> bytes:
+    """The content of a JSON-lines file."""
     return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()

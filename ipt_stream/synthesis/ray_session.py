@@ -52,6 +52,8 @@ def ensure_ray(num_cpus: int | None = None) -> None:
         # Nobody looks at a session of its own from outside: what Ray would tell takes a twentieth of a core.
         os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
         os.environ.setdefault("REPORTER_UPDATE_INTERVAL_MS", "60000")
+        # By default workers are niced to 15, and an engine on a CPU waits for whatever else the machine does.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         # Ray refuses an object store below 75 MB, and one is plenty here: blocks hold one segment each.
         ray.init(
             "local",  # never a cluster that `ray start` left on this machine
