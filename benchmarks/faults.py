@@ -220,7 +220,7 @@ class Run:
             assert not twice, f"in two segments: {twice}"
             found |= {name: hashlib.sha256(text.encode()).digest() for name, text in texts.items()}
         assert found == wanted, f"{len(wanted.keys() - found.keys())} lost, {len(found.keys() - wanted.keys())} strange"
-        files = {path.name for path in (self.output / "segments").iterdir() if not path.name.startswith(".tmp-")}
+        files = {path.name for path in (self.output / "segments").iterdir()}
         assert len(files) == len(self.recorded()), "files that are in no record"
         return len(wanted) + rejected
 
@@ -237,6 +237,7 @@ def fault_driver(run: Run, chosen: random.Random) -> str:
     if not _is_at_work(run, chosen):
         return TOO_LATE
     run.kill()
+    (run.output / "segments" / ".tmp-torn").write_text("what a killed worker leaves")
     run.check()
     run.start()
     return "killed"

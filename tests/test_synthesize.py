@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -211,50 +207,6 @@ class TestSynthesize:
         Path(reference.path).write_bytes(Path(reference.path).read_bytes()[:-1] + b"x")
         with pytest.raises(InputError, match="was altered"):
             load_segment(reference)
-
-
-DRIVER = """
-import sys
-from pathlib import Path
-from scripted import Script
-from test_synthesize import settings
-from ipt_stream.synthesis.pipeline import synthesize
-shards, output, model, log = map(Path, sys.argv[1:])
-synthesize(settings(shards, output, model), Script(delay_s=0.6, log=str(log)))
-"""
-
-
-def test_a_killed_driver_loses_nothing_and_nothing_is_made_again(
-    shards: Path, tmp_path: Path, model_folder: Path
-) -> None:
-    output, log = tmp_path / "run", tmp_path / "log"
-    command = [sys.executable, "-c", DRIVER, str(shards), str(output), str(model_folder), str(log)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    process = subprocess.Popen(command, env=environment, start_new_session=True)
-    try:
-        deadline = time.monotonic() + 300
-        while len(_records(output)) < 3:
-            assert process.poll() is None, "the driver ended before it could be killed"
-            assert time.monotonic() < deadline, "the driver recorded nothing in 300 s"
-            time.sleep(0.05)
-    finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    before = _records(output)
-    assert "finished" not in before
-    made = {key: (output / record["path"]).stat().st_mtime_ns for key, record in before.items() if "path" in record}
-    assert 0 < len(made) < 7
-    (output / "segments" / ".tmp-torn").write_text("what a killed worker leaves")
-
-    finished = subprocess.run(command, env=environment, timeout=300, check=False)
-    assert finished.returncode == 0
-    after = _records(output)
-    assert {key: after[key] for key in before} == before, "what was recorded stays as it was"
-    assert {key: (output / before[key]["path"]).stat().st_mtime_ns for key in made} == made, "no segment made again"
-    assert {path.name for path in (output / "segments").iterdir()} == {
-        Path(record["path"]).name for record in after.values() if "path" in record
-    }
-    check_whole(output, shards)
 
 
 def _records(output: Path) -> dict[str, Any]:
