@@ -42,21 +42,28 @@ def pairs_of(number: int) -> tuple[Pair, ...]:
 
 
 def make_run(
-    root: Path, *, documents: int = 60, rows_a_segment: int = 20, rounds: int = 2, fraction: float = 1.0
+    root: Path,
+    *,
+    documents: int = 60,
+    rows_a_segment: int = 20,
+    rounds: int = 2,
+    fraction: float = 1.0,
+    shard: Path | None = None,
 ) -> Path:
     """A finished synthesis run in `root`/segments: every fifth document yielded nothing, the others form chains."""
-    shard = root / "shard.jsonl"
-    shard.write_text("".join(json.dumps({"text": document_text(i)}) + "\n" for i in range(documents)), "utf-8")
+    if shard is None:
+        shard = root / "shard.jsonl"
+        shard.write_text("".join(json.dumps({"text": document_text(i)}) + "\n" for i in range(documents)), "utf-8")
     output = str(root / "segments")
     shards = tuple(resolve_shards(InputConfig(shards=(str(shard),))))
     plan = RunPlan(shards, rows_a_segment, rounds, fraction, 0)
     save_plan(output, plan)
     read = [row for row in read_rows(shards[0]) if isinstance(row, Document)]
-    selected = {row.row for row in read if is_selected_document(plan, row)}
+    selected = {row.row: row for row in read if is_selected_document(plan, row)}
     ledger = LedgerWriter(output)
     for number, start in enumerate(range(0, documents, rows_a_segment)):
         stop = min(start + rows_a_segment, documents)
-        rows = [_row(i, start, rounds) for i in range(start, stop) if i in selected]
+        rows = [_row(selected[i], start, rounds) for i in range(start, stop) if i in selected]
         content = segment.encode(rows)
         augmented = sum(row.status is Status.AUGMENTED for row in rows)
         path = segment_path(0, number)
@@ -74,12 +81,13 @@ def make_run(
     return root / "segments"
 
 
-def _row(number: int, start: int, rounds: int) -> SegmentRow:
+def _row(document: Document, start: int, rounds: int) -> SegmentRow:
+    number = document.row
     chain, round_ = divmod(number - start, rounds)
     barren = number % 5 == 4
     return SegmentRow(
-        document_id=f"shard.jsonl:{number}", source_id=None, source="shard.jsonl", row=number, piece=0, chain=chain,
-        round=round_, text=document_text(number), pairs=() if barren else pairs_of(number),
+        document_id=document.document_id, source_id=document.source_id, source=document.source, row=number, piece=0,
+        chain=chain, round=round_, text=document.text, pairs=() if barren else pairs_of(number),
         inherits=round_ > 0 and (number - 1) % 5 != 4,
         status=Status.NO_PAIRS if barren else Status.AUGMENTED, reason="no pairs" if barren else "",
         prompt_tokens=10, cached_tokens=0, generated_tokens=10, generation="",
