@@ -12,15 +12,17 @@ import os
 import platform
 import random
 import shlex
+import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+MODE = "IPT_STREAM_BENCHMARK_MODE"
 # Ray's workers import the engines below.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -129,6 +131,27 @@ class PacedEngine:
 
     def shutdown(self) -> None:
         pass
+
+
+def measure(way: str, *arguments: Any) -> dict[str, Any]:
+    """What the running script's `way` finds in a process of its own; see `answer`."""
+    done = subprocess.run(
+        [sys.executable, sys.argv[0], json.dumps(arguments)],
+        env={**os.environ, MODE: way}, stdout=subprocess.PIPE, text=True, check=True,
+    )  # fmt: skip
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+def answer(ways: Mapping[str, Callable[..., dict[str, Any]]]) -> bool:
+    """In a process that `measure` started: do what it was started for, print what that gives, and be true."""
+    if MODE not in os.environ:
+        return False
+    from ipt_stream.process import die_with_parent
+
+    die_with_parent()
+    print("\n" + json.dumps(ways[os.environ.pop(MODE)](*json.loads(sys.argv[1]))))
+    return True
 
 
 def save(name: str, title: str, figures: Mapping[str, Any], notes: str = "") -> None:

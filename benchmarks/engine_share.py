@@ -10,7 +10,9 @@ One corpus, three ways, all in turn and each in processes of its own, medians of
 
 The model is the demo's synthesizer, blown up to 50M parameters without a change of what it computes (layers that add
 nothing, feed-forward units that are never heard), so that the texts it makes are real and the work is that of a 50M
-model. The KV cache holds the chains that the stage has open, and less than one round of the corpus.
+model. The KV cache holds the chains that the stage has open, and less than one round of the corpus. The engine computes
+on the machine's first core alone, in all three ways, which leaves the others to what runs beside a GPU elsewhere
+(drivers, parsing, Ray); `--cores nobind` lets it compute on all.
 """
 
 from __future__ import annotations
@@ -19,24 +21,21 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from common import save
+from common import answer, measure, save
 
 ROUNDS = 3
 ENGINE: dict[str, Any] = {
     "max_model_len": 2048,
     "max_new_tokens": 64,
-    "max_num_seqs": 8,
+    "max_num_seqs": 4,
     "max_num_batched_tokens": 1024,
 }
 BLOCK_SIZE = 32
-MODE = "IPT_STREAM_BENCHMARK_MODE"
 
 
 def widen(source: Path, target: Path, layers: int, intermediate_size: int) -> int:
@@ -95,7 +94,6 @@ def _llm(settings: dict[str, Any]) -> tuple[Any, Any]:
     os.environ["VLLM_CPU_KVCACHE_SPACE"] = "1"
     os.environ["VLLM_LOGGING_LEVEL"] = "ERROR"
     os.environ["OMP_NUM_THREADS"] = str(os.cpu_count())
-    os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
     from vllm import LLM, SamplingParams
 
     engine = settings["engine"]
@@ -171,19 +169,9 @@ def round_by_round(settings: dict[str, Any]) -> dict[str, Any]:
 WAYS = {"stage": stage, "engine": engine, "round-by-round": round_by_round}
 
 
-def _measure(way: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """One way, in a process of its own."""
-    environment = {**os.environ, MODE: way}
-    command = [sys.executable, __file__, json.dumps(settings)]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return result
-
-
 def main() -> None:
     """Measure all three ways, in turn."""
-    if MODE in os.environ:
-        print("\n" + json.dumps(WAYS[os.environ[MODE]](json.loads(sys.argv[1]))))
+    if answer(WAYS):
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--demo", type=Path, default=Path("out/demo"), help="where `make demo` left its output")
@@ -193,7 +181,9 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=16)
     parser.add_argument("--intermediate", type=int, default=8192)
     parser.add_argument("--cache-tokens", type=int, default=9216)
+    parser.add_argument("--cores", default="0", help="of the engine, as VLLM_CPU_OMP_THREADS_BIND has them")
     options = parser.parse_args()
+    os.environ["VLLM_CPU_OMP_THREADS_BIND"] = options.cores
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         model = folder / "model"
@@ -208,7 +198,7 @@ def main() -> None:
         for number in range(options.times):
             settings["output"] = str(folder / f"run-{number}")
             for way in WAYS:
-                found[way].append(_measure(way, settings))
+                found[way].append(measure(way, settings))
                 print(f"{number + 1}  {way:<15} {found[way][-1]['seconds']:.1f} s", flush=True)
     last = found["stage"][-1]
     seconds = {way: statistics.median(result["seconds"] for result in results) for way, results in found.items()}
@@ -218,6 +208,7 @@ def main() -> None:
         "The synthesize stage against the engine alone, and against round-by-round batches",
         {
             "parameters": f"{parameters:,}",
+            "cores of the machine; those of the engine": f"{os.cpu_count()}; {options.cores}",
             "texts, mean raw tokens a text, rounds": f"{options.texts}, {raw / options.texts:.0f}, {ROUNDS}",
             "tokens of all prompts / KV cache": f"{last['prompt_tokens']:,} / {options.cache_tokens:,}",
             "raw tokens/s: stage": round(raw / seconds["stage"]),

@@ -3,25 +3,20 @@
     python benchmarks/loading.py
 
 One rank, loader processes as given, batches collated as training takes them. Each way runs in a process of its own, in
-turn; the first batch (start of the processes, building of the order) is not counted.
+turn; the first batch (start of the processes, building of the order) is not counted, nor is unpacking the shards.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from common import save
+from common import answer, measure, save
 
-MODE = "IPT_STREAM_BENCHMARK_MODE"
 LENGTH, BATCH = 2048, 32
 
 
@@ -51,8 +46,9 @@ def write_mixture(root: Path, sequences: int, shard_bytes: int) -> None:
     save_plan(str(root), plan)
 
 
-def load(root: Path, way: str, workers: int) -> dict[str, Any]:
+def load(path: str, way: str, workers: int) -> dict[str, Any]:
     """One epoch of batches."""
+    root = Path(path)
     from streaming import Stream, StreamingDataLoader, StreamingDataset
 
     from ipt_stream.mixture.plan import load_plan
@@ -79,9 +75,7 @@ def load(root: Path, way: str, workers: int) -> dict[str, Any]:
 
 def main() -> None:
     """Measure both, in turn."""
-    if MODE in os.environ:
-        root, way, workers = json.loads(sys.argv[1])
-        print("\n" + json.dumps(load(Path(root), way, workers)))
+    if answer({"load": load}):
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sequences", type=int, default=40_000)
@@ -92,13 +86,10 @@ def main() -> None:
     found: dict[str, list[dict[str, Any]]] = {"planned": [], "streaming": []}
     with tempfile.TemporaryDirectory() as scratch:
         write_mixture(Path(scratch), options.sequences, options.shard_bytes)
+        measure("load", scratch, "streaming", options.workers)  # unpacks the shards
         for _ in range(options.times):
             for way, results in found.items():
-                done = subprocess.run(
-                    [sys.executable, __file__, json.dumps([scratch, way, options.workers])],
-                    env={**os.environ, MODE: "1"}, stdout=subprocess.PIPE, text=True, check=True,
-                )  # fmt: skip
-                results.append(json.loads(done.stdout.splitlines()[-1]))
+                results.append(measure("load", scratch, way, options.workers))
     speed = {way: statistics.median(f["samples_a_second"] for f in results) for way, results in found.items()}
     save(
         "loading",

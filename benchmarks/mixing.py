@@ -14,16 +14,12 @@ import json
 import os
 import random
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from common import documents, save, write_model
-
-MODE = "IPT_STREAM_BENCHMARK_MODE"
+from common import answer, documents, measure, save, write_model
 
 
 def write_run(root: Path, segments: int, rows: int) -> None:
@@ -77,8 +73,9 @@ def write_run(root: Path, segments: int, rows: int) -> None:
     ledger.append({**end, "broken": None})
 
 
-def bare(folder: Path) -> dict[str, Any]:
+def bare(path: str) -> dict[str, Any]:
     """The tokenizer alone, on one core, on the texts that the stage renders."""
+    folder = Path(path)
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     from tokenizers import Tokenizer
@@ -97,8 +94,9 @@ def bare(folder: Path) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - started, "tokens": tokens}
 
 
-def stage(folder: Path, cores: int) -> dict[str, Any]:
+def stage(path: str, cores: int) -> dict[str, Any]:
     """The whole stage as tasks on so many cores; the process tree may use no more. Time of writing, after Ray is up."""
+    folder = Path(path)
     allowed = sorted(os.sched_getaffinity(0))[:cores]
     os.sched_setaffinity(0, set(allowed))
     import ray.data
@@ -127,20 +125,9 @@ def stage(folder: Path, cores: int) -> dict[str, Any]:
     return {"seconds": sum(taken), "tokens": report.figures["it_tokens"]}
 
 
-def _measure(way: str, folder: Path, *more: Any) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, __file__, json.dumps([way, str(folder), *more])],
-        env={**os.environ, MODE: "1"}, stdout=subprocess.PIPE, text=True, check=True,
-    )  # fmt: skip
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
-
-
 def main() -> None:
     """Measure the three, in turn."""
-    if MODE in os.environ:
-        way, folder, *more = json.loads(sys.argv[1])
-        print("\n" + json.dumps(bare(Path(folder)) if way == "bare" else stage(Path(folder), *more)))
+    if answer({"bare": bare, "stage": stage}):
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--segments", type=int, default=48)
@@ -153,9 +140,9 @@ def main() -> None:
         write_model(folder / "model")
         write_run(folder, options.segments, options.rows)
         for _ in range(options.times):
-            found["bare"].append(_measure("bare", folder))
-            found["one"].append(_measure("stage", folder, 1))
-            found["two"].append(_measure("stage", folder, 2))
+            found["bare"].append(measure("bare", scratch))
+            found["one"].append(measure("stage", scratch, 1))
+            found["two"].append(measure("stage", scratch, 2))
     speed = {way: statistics.median(f["tokens"] / f["seconds"] for f in results) for way, results in found.items()}
     save(
         "mixing",

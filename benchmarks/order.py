@@ -9,23 +9,19 @@ constant shares, and once with shares that change over training.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import statistics
-import subprocess
-import sys
 import time
 from typing import Any
 
-from common import save
+from common import answer, measure, save
 
-MODE = "IPT_STREAM_BENCHMARK_MODE"
 PASSES = (0.2, 1, 1, 1, 2, 4, 4, 8)
 PARTS = (0.4, 0.2, 0.15, 0.1, 0.08, 0.04, 0.02, 0.01)
 
 
-def measure(sequences: int, changing: bool) -> dict[str, Any]:
+def build(sequences: int, changing: bool) -> dict[str, Any]:
     """One order, built in this process on one core."""
     import numpy as np
 
@@ -61,8 +57,7 @@ def measure(sequences: int, changing: bool) -> dict[str, Any]:
 
 def main() -> None:
     """Measure both kinds of order."""
-    if MODE in os.environ:
-        print(json.dumps(measure(*json.loads(sys.argv[1]))))
+    if answer({"build": build}):
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sequences", type=int, default=100_000_000)
@@ -70,13 +65,7 @@ def main() -> None:
     options = parser.parse_args()
     figures: dict[str, Any] = {"sequences, sources": f"{options.sequences:,}, {len(PASSES)}"}
     for changing in (False, True):
-        found = []
-        for _ in range(options.times):
-            done = subprocess.run(
-                [sys.executable, __file__, json.dumps([options.sequences, changing])],
-                env={**os.environ, MODE: "1"}, stdout=subprocess.PIPE, text=True, check=True,
-            )  # fmt: skip
-            found.append(json.loads(done.stdout.splitlines()[-1]))
+        found = [measure("build", options.sequences, changing) for _ in range(options.times)]
         kind = "changing shares" if changing else "constant shares"
         figures[f"{kind}: seconds (wanted: under 60)"] = round(statistics.median(f["seconds"] for f in found), 1)
         figures[f"{kind}: MiB at most (wanted: under 2,048)"] = round(max(f["peak_mib"] for f in found))
