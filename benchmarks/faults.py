@@ -234,10 +234,13 @@ def _is_at_work(run: Run, chosen: random.Random) -> bool:
 
 
 def fault_driver(run: Run, chosen: random.Random) -> str:
+    from ipt_stream.stage import finished_report
+
     if not _is_at_work(run, chosen):
         return TOO_LATE
     run.kill()
-    (run.output / "segments" / ".tmp-torn").write_text("what a killed worker leaves")
+    if finished_report(str(run.output)) is None:  # nobody cleans up after a run that had come to its end
+        (run.output / "segments" / ".tmp-torn").write_text("what a killed worker leaves")
     run.check()
     run.start()
     return "killed"
@@ -383,20 +386,22 @@ def _run(options: argparse.Namespace, folder: Path, place: Path, chosen: random.
     while len(outcomes) < options.times:
         run = Run(folder, {**settings, "output": str(place / f"run-{runs}")}, nodes)
         run.start()
-        while len(outcomes) < options.times:
-            fault = options.faults[len(outcomes) % len(options.faults)]
-            began = time.monotonic()
-            outcome = FAULTS[fault](run, chosen)
-            if outcome == TOO_LATE:
-                break
-            outcomes.append(f"{fault} {outcome}")
-            between.append(time.monotonic() - began)
-            print(f"{len(outcomes):3} {outcomes[-1]} after {between[-1]:.0f} s, {run.check()} segments", flush=True)
-        code = run.wait()
-        if code != 0:
+        try:
+            while len(outcomes) < options.times:
+                fault = options.faults[len(outcomes) % len(options.faults)]
+                began = time.monotonic()
+                outcome = FAULTS[fault](run, chosen)
+                if outcome == TOO_LATE:
+                    break
+                outcomes.append(f"{fault} {outcome}")
+                between.append(time.monotonic() - began)
+                print(f"{len(outcomes):3} {outcomes[-1]} after {between[-1]:.0f} s, {run.check()} segments", flush=True)
+            code = run.wait()
+            assert code == 0, f"exit code {code}"
+            counts.add(run.check_whole(shards))
+        except AssertionError:
             print(run.log()[-4000:], file=sys.stderr)
-        assert code == 0, f"exit code {code}"
-        counts.add(run.check_whole(shards))
+            raise
         segments += run.check()
         runs += 1
         left = [p.pid for p in psutil.process_iter(["cmdline"]) if str(place) in " ".join(p.info["cmdline"] or [])]
