@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from scripted import Script
 
@@ -90,6 +92,11 @@ def check_whole(output: Path, shards: Path) -> None:
 
 @pytest.mark.usefixtures("ray_session")
 class TestSynthesize:
+    def test_a_local_session_has_no_processes_that_only_a_cluster_needs(self) -> None:
+        started = [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
+        assert any("gcs_server" in command for command in started)
+        assert not [command for command in started if re.search(r"monitor\.py|dashboard\.py", command)]
+
     def test_conservation_and_counts(self, shards: Path, tmp_path: Path, model_folder: Path) -> None:
         output = tmp_path / "run"
         report = synthesize(settings(shards, output, model_folder), Script(empty=(3,), fail_once=(8,)))

@@ -146,8 +146,7 @@ def _run(config: SynthesizeConfig, shards: list[ShardSpec], stage: Stage, make_e
     board = Board()
     with claim(config.output, board.tell) as held:
         save_plan(config.output, plan)
-        for part in ("segments", "ledger"):
-            storage.remove_temporaries(storage.join(config.output, part))
+        _remove_temporaries(config.output)
         before = tally(read_ledger(config.output))
         bytes_a_row = _bytes_a_row(shards, before)
         at_once, smallest = _orders_at_once(config.engine, plan)
@@ -167,8 +166,14 @@ def _run(config: SynthesizeConfig, shards: list[ShardSpec], stage: Stage, make_e
         if stopped is not None and any(not final.is_whole(shard.index) for shard in shards):
             return StageReport({}, (f"stopped early: {stopped}; run the same command again to go on",), stopped=True)
         final.check_conservation(len(shards), config.output)
+        _remove_temporaries(config.output)  # of workers that were killed
         figures = _figures(final, before, len(shards), board)
         return stage.finish(figures, _lines(figures, final, shards))
+
+
+def _remove_temporaries(output: str) -> None:
+    for part in ("segments", "ledger"):
+        storage.remove_temporaries(storage.join(output, part))
 
 
 def _bytes_a_row(shards: Sequence[ShardSpec], made: Tally) -> float:

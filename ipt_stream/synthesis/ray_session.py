@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from ipt_stream import storage
 from ipt_stream.errors import ConfigError, IptError
@@ -55,19 +58,47 @@ def ensure_ray(num_cpus: int | None = None) -> None:
         # By default workers are niced to 15, and an engine on a CPU waits for whatever else the machine does.
         os.environ.setdefault("RAY_worker_niceness", "0")
         # Ray refuses an object store below 75 MB, and one is plenty here: blocks hold one segment each.
-        ray.init(
-            "local",  # never a cluster that `ray start` left on this machine
-            num_cpus=num_cpus,
-            object_store_memory=OBJECT_STORE_BYTES,
-            include_dashboard=False,
-            _node_ip_address=LOOPBACK,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-        )
+        with _nothing_for_clusters():
+            ray.init(
+                "local",  # never a cluster that `ray start` left on this machine
+                num_cpus=num_cpus,
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                _node_ip_address=LOOPBACK,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+
+
+@contextmanager
+def _nothing_for_clusters() -> Iterator[None]:
+    """Start a session without the autoscaler's monitor, the monitor of logs and the dashboard's server.
+
+    Nobody asks them anything in a session of its own, and they take half of the time that one takes to start, and some
+    of a core while it lasts. Ray has no switches for them; in a version that calls them otherwise they are started.
+    """
+    from ray._private.node import Node
+
+    def no_server(self: Any, **_: Any) -> None:
+        self._webui_url = None
+
+    left_out = {
+        "start_monitor": lambda self: None,
+        "start_log_monitor": lambda self: None,
+        "start_api_server": no_server,
+    }
+    before = {name: getattr(Node, name) for name in left_out if hasattr(Node, name)}
+    for name in before:
+        setattr(Node, name, left_out[name])
+    try:
+        yield
+    finally:
+        for name, method in before.items():
+            setattr(Node, name, method)
 
 
 def check_shared(path: str, name: str) -> None:
