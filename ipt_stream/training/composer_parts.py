@@ -1,12 +1,13 @@
-"""The three parts that `fit` hands to Composer: a model that knows its loss, progress, and checkpoints."""
+"""The parts that `fit` hands to Composer: a model that knows its loss, progress, evaluation, and checkpoints."""
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from composer import Callback, ComposerModel, Logger, State
@@ -19,6 +20,9 @@ from transformers import PreTrainedModel
 from ipt_stream import storage
 from ipt_stream.errors import TrainingError
 from ipt_stream.progress import Meter
+
+if TYPE_CHECKING:
+    from ipt_stream.training.fit import Evaluation
 
 PLAIN_HEADS = ("llama", "mistral", "qwen2", "qwen3")
 """Architectures whose logits are the output layer on the last hidden state, with nothing in between."""
@@ -52,7 +56,7 @@ def mean_loss(model: PreTrainedModel, tokens: Tensor, labels: Tensor) -> Tensor:
     """Mean cross entropy, in nats, of the labels that count; zero where none does. Both of shape (batch, length)."""
     targets = labels[:, 1:]
     rows, columns = (targets != -100).nonzero(as_tuple=True)  # each (counted,)
-    if model.config.model_type in PLAIN_HEADS:
+    if isinstance(model, PreTrainedModel) and model.config.model_type in PLAIN_HEADS:  # peft's wrappers are none
         hidden = model.base_model(input_ids=tokens, use_cache=False).last_hidden_state  # (batch, length, width)
         output_layer: Module = model.get_output_embeddings()  # type: ignore[no-untyped-call]
         logits = output_layer(hidden[rows, columns])  # (counted, vocabulary)
@@ -108,6 +112,48 @@ class Progress(Callback):
     def tokens_per_second(self) -> float:
         """Tokens a second since this process began to train; 0 where it had nothing to do."""
         return self._done / self._seconds if self._seconds else 0.0
+
+
+class Measure(Callback):
+    """Has the model measured every so many steps and after the last, and writes the figures, a line a time.
+
+    It comes before the checkpoint of the same step: what a checkpoint goes on from has been measured.
+    """
+
+    def __init__(self, evaluation: Evaluation, path: str, steps: int) -> None:
+        self.evaluation, self.path, self.steps = evaluation, path, steps
+
+    def fit_start(self, state: State, logger: Logger) -> None:
+        """Measure the model as it was given."""
+        if self.evaluation.at_start and not int(state.timestamp.batch.value):
+            self._measure(state, 0)
+
+    def batch_end(self, state: State, logger: Logger) -> None:
+        """Measure, where it is time."""
+        step = int(state.timestamp.batch.value)
+        if step % self.evaluation.every_steps == 0 or step == self.steps:
+            self._measure(state, step)
+
+    def _measure(self, state: State, step: int) -> None:
+        model: PreTrainedModel = unwrapped(state.model).model
+        random = get_rng_state()
+        model.eval()  # type: ignore[no-untyped-call]
+        try:
+            with torch.inference_mode():
+                figures = {name: float(value) for name, value in self.evaluation.measure(model).items()}
+        finally:
+            model.train()
+            load_rng_state(random)
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **figures}) + "\n")
+
+
+def unwrapped(model: Module) -> LanguageModel:
+    """The model itself, without what distributes it."""
+    inner = getattr(model, "module", model)
+    if not isinstance(inner, LanguageModel):
+        raise TypeError(f"{type(inner).__name__} is not a LanguageModel")
+    return inner
 
 
 class Checkpoints(Callback):

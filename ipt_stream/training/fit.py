@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from transformers import PreTrainedModel
 
-CHECKPOINTS, METRICS = "checkpoints", "metrics.jsonl"
+CHECKPOINTS, METRICS, EVALUATIONS = "checkpoints", "metrics.jsonl", "evaluations.jsonl"
 NO_MICROBATCHES = 1 << 30
 
 
@@ -78,6 +78,22 @@ class FitSettings(Settings):
 
 
 @dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What is measured of the model while it is trained.
+
+    Attributes:
+        every_steps: steps between two evaluations; the last step is always followed by one.
+        measure: gives figures by name. It is called with the model in eval mode, under `torch.inference_mode`; whatever
+            random numbers it draws, training goes on as if it had not been.
+        at_start: whether the model is measured before its first step too, as step 0.
+    """
+
+    every_steps: int
+    measure: Callable[[PreTrainedModel], Mapping[str, float]]
+    at_start: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class FitSummary:
     """What a training run did.
 
@@ -88,6 +104,7 @@ class FitSummary:
         first_loss: mean loss, in nats a token, of the first `log_steps` steps.
         last_loss: the same for the last.
         resumed_from: the step of the checkpoint that this process started from; 0 for none.
+        evaluations: the lines of `evaluations.jsonl`, each `step` and its figures, those before a resume too.
     """
 
     steps: int
@@ -96,6 +113,7 @@ class FitSummary:
     first_loss: float
     last_loss: float
     resumed_from: int
+    evaluations: tuple[Mapping[str, float], ...] = ()
 
 
 def learning_rate_share(step: int, steps: int, settings: FitSettings) -> float:
@@ -122,8 +140,11 @@ def fit(
     output: str,
     seed: int,
     name: str = "train",
+    evaluation: Evaluation | None = None,
 ) -> FitSummary:
     """Train `model` in place for `steps` batches of `loader`; checkpoints and metrics go into local `output`.
+
+    What `evaluation` measures goes into `<output>/evaluations.jsonl`, a line each: `{"step": 40, ...}`.
 
     A batch holds `input_ids` and `labels`, int64 of shape (sequences, length), labels unshifted and -100 where the loss
     doesn't count; sequences are padded on the right, and an `attention_mask`, where there is one, says how many tokens
@@ -136,7 +157,7 @@ def fit(
     from composer.algorithms import GradientClipping
     from torch.optim.lr_scheduler import LambdaLR
 
-    from ipt_stream.training.composer_parts import Checkpoints, LanguageModel, Progress, newest_checkpoint
+    from ipt_stream.training.composer_parts import Checkpoints, LanguageModel, Measure, Progress, newest_checkpoint
 
     if settings.warmup_steps >= steps:
         got, fix = f"{settings.warmup_steps} of {steps}", "fewer warmup_steps, or more to train on"
@@ -146,10 +167,13 @@ def fit(
     directory = storage.join(output, CHECKPOINTS)
     os.makedirs(directory, exist_ok=True)
     storage.remove_temporaries(directory)
-    metrics = storage.join(output, METRICS)
+    metrics, evaluations = storage.join(output, METRICS), storage.join(output, EVALUATIONS)
     checkpoint = newest_checkpoint(directory)
     with meter(name, steps, "steps", metrics_path=metrics) as bar:
         progress = Progress(bar, settings.log_steps, steps)
+        callbacks = [progress, Checkpoints(directory, settings.checkpoint_steps, settings.checkpoints_kept)]
+        if evaluation is not None:
+            callbacks.insert(1, Measure(evaluation, evaluations, steps))
         trainer = Trainer(
             model=LanguageModel(model, bfloat16),
             train_dataloader=DataSpec(loader, split_batch=split_batch, get_num_tokens_in_batch=count_tokens),
@@ -158,7 +182,7 @@ def fit(
             schedulers=LambdaLR(optimizer, lambda step: learning_rate_share(step, steps, settings)),
             step_schedulers_every_batch=True,
             algorithms=[GradientClipping(clipping_type="norm", clipping_threshold=settings.clip)],
-            callbacks=[progress, Checkpoints(directory, settings.checkpoint_steps, settings.checkpoints_kept)],
+            callbacks=callbacks,
             device_train_microbatch_size=settings.microbatch_sequences or NO_MICROBATCHES,
             accumulate_train_batch_on_tokens=True,
             load_path=checkpoint,
@@ -172,7 +196,8 @@ def fit(
             progress.start = int(trainer.state.timestamp.batch.value)
             if progress.start:
                 log.info("%-12s goes on from step %s", name, f"{progress.start:,}")
-            _rewind(metrics, progress.start)
+            _rewind(metrics, "done", progress.start)
+            _rewind(evaluations, "step", progress.start)
             bar.resumed = bar.done = progress.start
             if progress.start < steps:
                 trainer.fit()
@@ -184,7 +209,8 @@ def fit(
         got, fix = f"{done} batches", "check that the data is as long as its plan says"
         raise TrainingError("the data ended early", wanted=f"{steps} batches", got=got, fix=fix)
     losses = [record["loss"] for record in _records(metrics)]
-    return FitSummary(done, tokens, progress.tokens_per_second(), losses[0], losses[-1], progress.start)
+    measured = tuple(_records(evaluations)) if evaluation is not None else ()
+    return FitSummary(done, tokens, progress.tokens_per_second(), losses[0], losses[-1], progress.start, measured)
 
 
 def uses_bfloat16(precision: Precision) -> bool:
@@ -223,18 +249,20 @@ def _optimizer(model: PreTrainedModel, settings: FitSettings) -> Optimizer:
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": settings.weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
+    groups = [group for group in groups if group["params"]]
     return AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
 
 
-def _rewind(metrics: str, step: int) -> None:
-    """Take out of the metrics what a killed run wrote after `step`, so that no step is there twice."""
-    kept = [record for record in _records(metrics) if record["done"] <= step]
-    storage.publish_bytes(metrics, "".join(json.dumps(record) + "\n" for record in kept).encode())
+def _rewind(path: str, key: str, step: int) -> None:
+    """Take out of a file of records what a killed run wrote after `step`, so that no step is there twice."""
+    if storage.exists(path):
+        kept = [record for record in _records(path) if record[key] <= step and (step or record[key])]
+        storage.publish_bytes(path, "".join(json.dumps(record) + "\n" for record in kept).encode())
 
 
-def _records(metrics: str) -> list[dict[str, Any]]:
-    """The metrics so far; a last line that was cut off by a kill is left out."""
-    if not storage.exists(metrics):
+def _records(path: str) -> list[dict[str, Any]]:
+    """The records so far; a last line that was cut off by a kill is left out."""
+    if not storage.exists(path):
         return []
-    lines = storage.read_bytes(metrics).decode().split("\n")[:-1]
+    lines = storage.read_bytes(path).decode().split("\n")[:-1]
     return [json.loads(line) for line in lines]
