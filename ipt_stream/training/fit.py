@@ -12,6 +12,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -19,11 +20,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from ipt_stream import storage
-from ipt_stream.config import Settings
+from ipt_stream.config import Settings, fingerprint
 from ipt_stream.errors import TrainingError
-from ipt_stream.progress import log, meter
+from ipt_stream.progress import Meter, log, meter
+from ipt_stream.training.ranks import PATIENCE_S, is_first, on_first
+from ipt_stream.training.running import RunSettings
 
 if TYPE_CHECKING:
+    from composer import Callback
     from torch import Tensor
     from torch.optim import Optimizer
     from transformers import PreTrainedModel
@@ -141,76 +145,114 @@ def fit(
     seed: int,
     name: str = "train",
     evaluation: Evaluation | None = None,
+    run: RunSettings | None = None,
 ) -> FitSummary:
     """Train `model` in place for `steps` batches of `loader`; checkpoints and metrics go into local `output`.
 
-    What `evaluation` measures goes into `<output>/evaluations.jsonl`, a line each: `{"step": 40, ...}`.
-
     A batch holds `input_ids` and `labels`, int64 of shape (sequences, length), labels unshifted and -100 where the loss
     doesn't count; sequences are padded on the right, and an `attention_mask`, where there is one, says how many tokens
-    are real. The loss is the mean over all tokens of the batch that count.
+    are real; `document_ids`, where there are some, keep attention inside documents. The loss is the mean over all
+    tokens of the batch that count.
+
+    Metrics are lines of `metrics.jsonl`: loss, rate, throughput, and `batch`, which names the global batch's content.
+    What `evaluation` measures goes into `evaluations.jsonl`, a line each: `{"step": 40, ...}`.
+
+    Several ranks (ranks.py) call this together, each with its part of the batches; the first one writes. With
+    `run.fsdp` the model is left shared out among them (`sharding.gathered_state`).
 
     Raises:
-        TrainingError: the schedule doesn't fit in `steps`, or a loss is not finite.
+        TrainingError: the schedule doesn't fit in `steps`, a loss is not finite, or `run` asks for what is not there.
     """
+    import torch
     from composer import DataSpec, Trainer
     from composer.algorithms import GradientClipping
     from torch.optim.lr_scheduler import LambdaLR
 
-    from ipt_stream.training.composer_parts import Checkpoints, LanguageModel, Measure, Progress, newest_checkpoint
+    from ipt_stream.training.checkpoints import CheckpointFolder, Checkpoints
+    from ipt_stream.training.composer_parts import Figures, LanguageModel, Measure, Progress
+    from ipt_stream.training.loggers import make_loggers
+    from ipt_stream.training.sharding import compile_layers, is_sharded, parallelism
 
+    run = run or RunSettings()
     if settings.warmup_steps >= steps:
         got, fix = f"{settings.warmup_steps} of {steps}", "fewer warmup_steps, or more to train on"
         raise TrainingError("the warm-up is as long as the training", wanted="fewer steps", got=got, fix=fix)
+    sharding = parallelism(run.fsdp)
     bfloat16 = uses_bfloat16(settings.precision)
+    if run.compile:
+        compile_layers(model)
     optimizer = _optimizer(model, settings)
-    directory = storage.join(output, CHECKPOINTS)
-    os.makedirs(directory, exist_ok=True)
-    storage.remove_temporaries(directory)
     metrics, evaluations = storage.join(output, METRICS), storage.join(output, EVALUATIONS)
-    checkpoint = newest_checkpoint(directory)
-    with meter(name, steps, "steps", metrics_path=metrics) as bar:
-        progress = Progress(bar, settings.log_steps, steps)
-        callbacks = [progress, Checkpoints(directory, settings.checkpoint_steps, settings.checkpoints_kept)]
-        if evaluation is not None:
-            callbacks.insert(1, Measure(evaluation, evaluations, steps))
+    here, there = _places(output, run.checkpoint_folder)
+    folder = CheckpointFolder(here, there, settings.checkpoints_kept, [metrics, evaluations])
+    checkpoint = folder.newest()
+    run_id = fingerprint([name, there or os.path.abspath(output)])
+    silent = nullcontext(Meter(name, steps, "steps"))
+    with meter(name, steps, "steps", metrics_path=metrics) if is_first() else silent as bar:
+        whole, figures = LanguageModel(model, bfloat16), Figures()
+        progress = Progress(bar, settings.log_steps, steps, figures)
+        measure = [] if evaluation is None else [Measure(evaluation, evaluations, steps, progress)]
         trainer = Trainer(
-            model=LanguageModel(model, bfloat16),
+            model=whole,
             train_dataloader=DataSpec(loader, split_batch=split_batch, get_num_tokens_in_batch=count_tokens),
             max_duration=f"{steps}ba",
             optimizers=optimizer,
             schedulers=LambdaLR(optimizer, lambda step: learning_rate_share(step, steps, settings)),
             step_schedulers_every_batch=True,
             algorithms=[GradientClipping(clipping_type="norm", clipping_threshold=settings.clip)],
-            callbacks=callbacks,
+            callbacks=[*_monitors(settings, run), progress, *measure, Checkpoints(folder, settings.checkpoint_steps)],
+            loggers=[figures, *make_loggers(run.loggers, output, name, run_id)],
             device_train_microbatch_size=settings.microbatch_sequences or NO_MICROBATCHES,
             accumulate_train_batch_on_tokens=True,
             load_path=checkpoint,
             load_progress_bar=False,
-            precision="fp32",  # the model casts for itself: Composer has no mixed precision on CPUs
+            # The model casts for itself, as Composer has no mixed precision on CPUs; what is sharded is gathered so.
+            precision="amp_bf16" if sharding is not None and bfloat16 and torch.cuda.is_available() else "fp32",
+            parallelism_config=sharding,
             progress_bar=False,
             run_name=name,
             seed=seed,
+            dist_timeout=PATIENCE_S,
         )
         try:
-            progress.start = int(trainer.state.timestamp.batch.value)
-            if progress.start:
-                log.info("%-12s goes on from step %s", name, f"{progress.start:,}")
-            _rewind(metrics, "done", progress.start)
-            _rewind(evaluations, "step", progress.start)
-            bar.resumed = bar.done = progress.start
-            if progress.start < steps:
+            start = int(trainer.state.timestamp.batch.value)
+            if start:
+                log.info("%-12s goes on from step %s", name, f"{start:,}")
+            on_first(lambda: [_rewind(metrics, "done", start), _rewind(evaluations, "step", start)])
+            progress.start = bar.resumed = bar.done = start
+            if start < steps:
                 trainer.fit()
             done, tokens = int(trainer.state.timestamp.batch.value), int(trainer.state.timestamp.token.value)
         finally:
             trainer.close()  # type: ignore[no-untyped-call]
-    model.cpu()
+    if not is_sharded(whole.head):
+        model.cpu()
     if done < steps:
         got, fix = f"{done} batches", "check that the data is as long as its plan says"
         raise TrainingError("the data ended early", wanted=f"{steps} batches", got=got, fix=fix)
-    losses = [record["loss"] for record in _records(metrics)]
-    measured = tuple(_records(evaluations)) if evaluation is not None else ()
-    return FitSummary(done, tokens, progress.tokens_per_second(), losses[0], losses[-1], progress.start, measured)
+    lines, measured = on_first(lambda: (_records(metrics), _records(evaluations) if evaluation is not None else []))
+    losses = [record["loss"] for record in lines]
+    return FitSummary(done, tokens, progress.tokens_per_second(), losses[0], losses[-1], start, tuple(measured))
+
+
+def _places(output: str, folder: str | None) -> tuple[str, str | None]:
+    """Where checkpoints are on this machine, and in which store."""
+    here = storage.join(output, CHECKPOINTS)
+    if folder is None:
+        return here, None
+    return (here, folder) if storage.is_remote(folder) else (storage.local(folder), None)
+
+
+def _monitors(settings: FitSettings, run: RunSettings) -> list[Callback]:
+    """Composer's own callbacks: throughput and utilisation over `log_steps`, the time that is left, a GPU's memory."""
+    import torch
+    from composer.callbacks import MemoryMonitor, RuntimeEstimator, SpeedMonitor
+
+    found: list[Callback] = [
+        SpeedMonitor(settings.log_steps, run.device_flops, "seconds"),
+        RuntimeEstimator(1, "seconds"),
+    ]
+    return [*found, MemoryMonitor()] if torch.cuda.is_available() else found
 
 
 def uses_bfloat16(precision: Precision) -> bool:
