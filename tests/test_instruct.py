@@ -134,10 +134,10 @@ def learning(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
     shape = {"hidden_size": 64, "intermediate_size": 128, "layers": 2, "heads": 2, "kv_heads": 2}
     save_model_folder(build_model(ModelConfig(**shape), tokenizer, 7), tokenizer, str(root / "other"))
+    places = ("town", "river", "mill", "bridge", "old town", "old river", "old mill", "old bridge")
     rows = [
-        {"instruction": f"Who keeps the {place}{n}?", "output": KEEPERS[(n * 5 + len(place)) % 4]}
-        for n in range(10)
-        for place in ("old town ", "mill ", "by ")
+        {"instruction": f"who was by the {place}", "output": KEEPERS[number * 5 % 8 % 4]}
+        for number, place in enumerate(places)
     ]
     questions = [
         {"query": row["instruction"], "choices": list(KEEPERS), "gold": KEEPERS.index(row["output"])} for row in rows
@@ -146,7 +146,7 @@ def learning(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
         "output": str(root / "out"),
         "models": {"first": str(model_folder), "second": str(root / "other")},
         "data": {"path": write(root / "data.jsonl", rows)},
-        "sequences_per_batch": 10,
+        "sequences_per_batch": 8,
         "steps": 60,
         "fit": {"learning_rate": 1e-2, "schedule": "linear", "checkpoint_steps": 100},
         "evaluation": {"every_steps": 30, "tasks": {"keepers": {"path": write(root / "questions.jsonl", questions)}}},
@@ -163,7 +163,7 @@ def test_models_learn_and_their_curves_stand_side_by_side(learning: tuple[Instru
     assert curves["chance"] == {"keepers": 0.25}
     for name, curve in curves["models"].items():
         assert [point["step"] for point in curve] == [0, 30, 60]
-        assert curve[0]["keepers"] < 0.6 < 0.9 < curve[-1]["keepers"]
+        assert curve[0]["keepers"] < 0.7 < curve[-1]["keepers"] == 1
         assert report.figures[f"{name}/keepers/last"] == round(curve[-1]["keepers"], 4)
         assert (output / name / "model" / "config.json").exists()
     assert (output / "curves.png").read_bytes().startswith(b"\x89PNG")

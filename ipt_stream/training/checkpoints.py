@@ -21,7 +21,7 @@ from composer.utils.checkpoint import save_checkpoint
 from composer.utils.reproducibility import get_rng_state, load_rng_state, seed_all
 
 from ipt_stream import storage
-from ipt_stream.errors import TrainingError
+from ipt_stream.errors import StorageError, TrainingError
 from ipt_stream.progress import log
 from ipt_stream.training.ranks import on_each_node, on_first, rank, world_size
 
@@ -159,6 +159,13 @@ class Checkpoints(Callback):
     def fit_end(self, state: State, logger: Logger) -> None:
         """What is being uploaded is part of the training."""
         on_first(self.folder.wait)
+
+    def close(self, state: State, logger: Logger) -> None:
+        """Where training ended early, let the last upload end too; what ended it counts more than what goes wrong."""
+        try:
+            self.folder.wait()
+        except StorageError as error:
+            log.error("the newest checkpoint is not in the store: %s", error)
 
 
 def _checkpoints(directory: str) -> list[str]:

@@ -88,9 +88,10 @@ def flops_per_token(model: PreTrainedModel) -> tuple[float, float]:
     usual (PaLM, arXiv 2204.02311, appendix B).
     """
     config = model.config
-    embedding = model.get_input_embeddings().weight
+    embedding: Module = model.get_input_embeddings()
     is_tied = getattr(config, "tie_word_embeddings", False)
-    weights = sum(p.numel() for p in model.parameters()) - (0 if is_tied else embedding.numel())
+    looked_up = 0 if is_tied else sum(parameter.numel() for parameter in embedding.parameters())
+    weights = sum(parameter.numel() for parameter in model.parameters()) - looked_up
     width = config.num_attention_heads * (
         getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     )

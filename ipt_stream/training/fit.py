@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -218,7 +219,8 @@ def fit(
             start = int(trainer.state.timestamp.batch.value)
             if start:
                 log.info("%-12s goes on from step %s", name, f"{start:,}")
-            on_first(lambda: [_rewind(metrics, "done", start), _rewind(evaluations, "step", start)])
+            on_first(partial(_rewind, metrics, "done", start))
+            on_first(partial(_rewind, evaluations, "step", start))
             progress.start = bar.resumed = bar.done = start
             if start < steps:
                 trainer.fit()

@@ -31,8 +31,10 @@ def make_loggers(settings: LoggerSettings, output: str, name: str, run_id: str) 
         tags = list(given.tags)
         made.append(WandBLogger(given.project, given.group, name, given.entity, tags, init_kwargs=resumable))
     if settings.mlflow is not None:
-        where = {"experiment_name": settings.mlflow.experiment_name, "tracking_uri": settings.mlflow.tracking_uri}
-        made.append(MLFlowLogger(run_name=f"{name}-{run_id}", resume=True, **where))
+        where = settings.mlflow
+        made.append(
+            MLFlowLogger(where.experiment_name, f"{name}-{run_id}", tracking_uri=where.tracking_uri, resume=True)
+        )
     return made
 
 

@@ -74,6 +74,7 @@ def architecture(config: ModelConfig, vocab_size: int, **tokens: int | None) -> 
         wanted, got = f"at least {vocab_size:,}, as the tokenizer has", f"{config.vocab_size:,}"
         fix = "another tokenizer for the mixture, or model.vocab_size=null"
         raise TrainingError("the model's vocabulary is smaller than the tokenizer's", wanted=wanted, got=got, fix=fix)
+    given: dict[str, Any] = {**tokens, "attn_implementation": ATTENTION}
     return MistralConfig(
         vocab_size=config.vocab_size or vocab_size,
         hidden_size=config.hidden_size,
@@ -87,8 +88,7 @@ def architecture(config: ModelConfig, vocab_size: int, **tokens: int | None) -> 
         attention_dropout=config.dropout,
         initializer_range=config.initializer_range,
         sliding_window=None,
-        attn_implementation=ATTENTION,
-        **tokens,
+        **given,
     )
 
 
@@ -113,9 +113,8 @@ def empty_model(architecture: PreTrainedConfig) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(
-            architecture, dtype=torch.float32, attn_implementation=ATTENTION, trust_remote_code=False
-        )
+        settings = {"dtype": torch.float32, "attn_implementation": ATTENTION, "trust_remote_code": False}
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(architecture, **settings)  # type: ignore[no-untyped-call]
     return model
 
 
@@ -214,7 +213,7 @@ def save_model_folder(
     disable_progress_bar()  # type: ignore[no-untyped-call]
     temporary = storage.temporary_directory_beside(path)
     try:
-        model.save_pretrained(temporary, **({} if state is None else {"state_dict": dict(state)}))
+        model.save_pretrained(temporary, state_dict=None if state is None else dict(state))
         tokenizer.save_pretrained(temporary)
         storage.publish_directory(temporary, path)
     except OSError as error:

@@ -64,10 +64,10 @@ def pretrain_on_ray(config: PretrainConfig) -> StageReport:
     from ray.train.torch import TorchConfig, TorchTrainer
 
     logging.getLogger("ray.train").setLevel(logging.ERROR)
-    has_gpus = ray.cluster_resources().get("GPU", 0) > 0
+    has_gpus = ray.cluster_resources().get("GPU", 0) > 0  # type: ignore[no-untyped-call]
     use_gpu = has_gpus if config.gpus_per_worker is None else config.gpus_per_worker
     trainer = TorchTrainer(
-        _train,
+        _train,  # type: ignore[arg-type]
         train_loop_config={"config": config.model_dump_json(), "directory": os.getcwd()},
         torch_config=TorchConfig(timeout_s=int(PATIENCE_S)),
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu),
@@ -82,7 +82,7 @@ def pretrain_on_ray(config: PretrainConfig) -> StageReport:
             result = trainer.fit()
     except TrainingFailedError as error:
         raise _cause(error) from error
-    report: StageReport = result.return_value
+    report: StageReport = result.return_value  # type: ignore[attr-defined]
     return report
 
 
@@ -104,9 +104,9 @@ def _shown(metrics: str, steps: int) -> Iterator[None]:
         with meter(VERB, steps, "steps") as bar:
             while not done.wait(_LOOK_S):
                 if record := _last_record(metrics):
-                    figures = {name: record[name] for name in ("loss", "tokens/s", "rate") if name in record}
+                    shown = {str(name): record[name] for name in ("loss", "tokens/s", "rate") if name in record}
                     if int(record["done"]) != bar.done:
-                        bar.update(int(record["done"]) - bar.done, figures)
+                        bar.update(int(record["done"]) - bar.done, shown)
 
     thread = threading.Thread(target=show, daemon=True)
     thread.start()
