@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
-import signal
+import socket
 import subprocess
 import sys
-import time
+from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pretrain_world import Stopped, batches, config, losses, make_mixture, settings, stop_at
@@ -38,18 +38,6 @@ def alone(mixture: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
-def launch(file: Path, given: dict[str, Any], *overrides: str) -> subprocess.Popen[str]:
-    """`composer -n 2 -m ipt_stream.cli pretrain ...`, as the README has it."""
-    file.write_text(json.dumps(given))
-    composer = shutil.which("composer", path=Path(sys.executable).parent)
-    assert composer is not None
-    command = [composer, "-n", "2", "-m", "ipt_stream.cli", "pretrain", str(file), *overrides]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-
-
 def check(output: Path, alone: Path) -> None:
     """What was trained is what one process trains."""
     from safetensors.torch import load_file
@@ -62,52 +50,98 @@ def check(output: Path, alone: Path) -> None:
         assert weight.numpy() == pytest.approx(theirs[name].numpy(), abs=2e-3), name
 
 
-def test_two_ranks_of_composers_launcher_go_on_with_what_one_process_began(
-    mixture: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    output = tmp_path / "out"
+def begin(mixture: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One process trains up to step 10, and its newest checkpoint is that of step 8."""
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         stop_at(10, patch)
         pretrain(config(mixture, output, steps=STEPS))
-    process = launch(tmp_path / "pretrain.json", settings(mixture, output, steps=STEPS))
-    said, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
-    assert said.count("model: ") == 1, "one rank reports"
-    assert errors.count("goes on from step 8") == 1, errors
+
+
+def test_two_ranks_of_composers_launcher_go_on_with_what_one_process_began(
+    mixture: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, file = tmp_path / "out", tmp_path / "pretrain.json"
+    begin(mixture, output, monkeypatch)
+    file.write_text(json.dumps(settings(mixture, output, steps=STEPS)))
+    composer = shutil.which("composer", path=Path(sys.executable).parent)
+    assert composer is not None
+    done = subprocess.run(
+        [composer, "-n", "2", "-m", "ipt_stream.cli", "pretrain", str(file)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("model: ") == 1, "one rank reports"
+    assert done.stderr.count("goes on from step 8") == 1, done.stderr
     check(output, alone)
     stage = json.loads((output / "stage.json").read_text())
     assert stage["finished"] and stage["figures"]["resumed_from"] == 8
     assert sorted(path.name for path in output.iterdir()) == ["checkpoints", "metrics.jsonl", "model", "stage.json"]
 
 
-def test_a_sharded_run_that_is_killed_is_finished_by_one_process(mixture: Path, alone: Path, tmp_path: Path) -> None:
-    output = tmp_path / "out"
-    given = settings(mixture, output, steps=STEPS)
-    process = launch(tmp_path / "pretrain.json", given, "fsdp=true")
-    until = time.monotonic() + 300
-    while not (output / "checkpoints" / "step-000000008.pt").exists():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < until
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    figures = pretrain(config(mixture, output, steps=STEPS)).figures
-    assert int(float(str(figures["resumed_from"]))) >= 8
-    check(output, alone)
+SHARDED = """
+import json, sys
+import torch
+from ipt_stream.training.fit import Evaluation, FitSettings, fit
+from ipt_stream.training.models import load_model
+from ipt_stream.training.pretrain import PretrainConfig, pretrain
+from ipt_stream.training.ranks import joined
+from ipt_stream.training.running import RunSettings
+
+def measure(model):
+    with torch.no_grad():
+        return {"logit": model(input_ids=torch.tensor([[5, 6, 7, 8]])).logits[0, 3, 9]}
+
+batches = [{"input_ids": torch.arange(12).reshape(2, 6), "labels": torch.arange(12).reshape(2, 6)}] * 4
+is_sharded = len(sys.argv) > 3
+with joined():
+    if is_sharded:
+        pretrain(PretrainConfig.model_validate_json(sys.argv[3]))
+    summary = fit(
+        load_model(sys.argv[1]), batches, FitSettings(), steps=4, output=sys.argv[2], seed=0,
+        evaluation=Evaluation(2, measure, at_start=True), run=RunSettings(fsdp=is_sharded),
+    )
+print(json.dumps(list(summary.evaluations)))
+"""
 
 
-def test_a_sharded_run_goes_on_sharded_and_is_measured_and_exported_whole(
+def test_weights_may_be_shared_out_on_the_way_and_be_whole_again(
     mixture: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """One process, then two that hold half of the weights each, then one again; and they can be measured in between."""
     output = tmp_path / "out"
-    with monkeypatch.context() as patch, pytest.raises(Stopped):
-        stop_at(6, patch)
-        pretrain(config(mixture, output, steps=STEPS))
-    process = launch(tmp_path / "pretrain.json", settings(mixture, output, steps=STEPS), "fsdp=true")
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
-    assert errors.count("goes on from step 4") == 1, errors
+    begin(mixture, output, monkeypatch)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    given = json.dumps({**settings(mixture, output, steps=STEPS), "fsdp": True})
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", SHARDED, str(alone / "model"), str(tmp_path / "measured"), given],
+            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    said = [rank.communicate(timeout=300) for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], said
     check(output, alone)
+    measured, same = (json.loads(out) for out, _ in said)
+    assert measured == same
+
+    again = tmp_path / "again"
+    monkeypatch.setattr("sys.argv", ["", str(alone / "model"), str(tmp_path / "whole")])
+    with redirect_stdout(io.StringIO()) as printed:
+        exec(SHARDED, {})  # the same, in one process
+    whole = json.loads(printed.getvalue())
+    assert [point["step"] for point in measured] == [point["step"] for point in whole] == [0, 2, 4]
+    assert [p["logit"] for p in measured] == pytest.approx([p["logit"] for p in whole], rel=1e-4)
+
+    (again / "checkpoints").mkdir(parents=True)
+    shutil.copy(output / "checkpoints" / "step-000000012.pt", again / "checkpoints")
+    shutil.copy(output / "metrics.jsonl", again)
+    assert pretrain(config(mixture, again, steps=STEPS)).figures["resumed_from"] == 12
+    check(again, alone)
 
 
 def test_two_workers_of_ray_train_train_what_one_process_does(mixture: Path, alone: Path, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The processes that train one model together: which one this is, and what only the first of them does.
 
-Composer's launcher and Ray Train say so in the environment (RANK, WORLD_SIZE, LOCAL_RANK, ...); without it there is
+Composer's launcher, torchrun and Ray Train say so in the environment (RANK, WORLD_SIZE, ...); without it there is
 one. Stage files, metrics, logs and the model are written by rank 0 alone. What can fail there fails on all ranks, so
 that none waits for another that has given up.
 """
@@ -118,6 +118,7 @@ def _broadcast(value: T) -> T:
 def _initialize() -> None:
     from composer.utils import dist
 
+    os.environ.setdefault("NODE_RANK", os.environ.get("GROUP_RANK", "0"))  # torchrun's name for it
     try:
         dist.initialize_dist(None, timeout=PATIENCE_S)
     except (RuntimeError, ValueError, OSError) as error:

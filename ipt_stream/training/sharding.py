@@ -90,4 +90,5 @@ def gathered_state(model: Module) -> dict[str, Tensor] | None:
         return None
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     state: dict[str, Any] = get_model_state_dict(model, options=options)
-    return dict(state) if is_first() else {}
+    shared = dict(model.named_parameters(remove_duplicate=False)).keys() - dict(model.named_parameters()).keys()
+    return {name: weight for name, weight in state.items() if name not in shared} if is_first() else {}
