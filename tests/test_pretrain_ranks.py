@@ -9,13 +9,16 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from pathlib import Path
 
+import psutil
 import pytest
 from pretrain_world import Stopped, batches, config, losses, make_mixture, settings, stop_at
 
-from ipt_stream.errors import ConfigError, TrainingError
+from ipt_stream.errors import ConfigError, MixtureError, TrainingError
 from ipt_stream.training.pretrain import pretrain
 
 pytestmark = [
@@ -23,7 +26,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed file .*mds:ResourceWarning"),  # Streaming, unpacking a shard
 ]
 
-STEPS = 16
+STEPS = 40
 
 
 @pytest.fixture(scope="module")
@@ -138,24 +141,46 @@ def test_weights_may_be_shared_out_on_the_way_and_be_whole_again(
     assert [p["logit"] for p in measured] == pytest.approx([p["logit"] for p in whole], rel=1e-4)
 
     (again / "checkpoints").mkdir(parents=True)
-    shutil.copy(output / "checkpoints" / "step-000000012.pt", again / "checkpoints")
+    shutil.copy(output / "checkpoints" / "step-000000036.pt", again / "checkpoints")
     shutil.copy(output / "metrics.jsonl", again)
-    assert pretrain(config(mixture, again, steps=STEPS)).figures["resumed_from"] == 12
+    assert pretrain(config(mixture, again, steps=STEPS)).figures["resumed_from"] == 36
     check(again, alone)
 
 
-def test_two_workers_of_ray_train_train_what_one_process_does(mixture: Path, alone: Path, tmp_path: Path) -> None:
+def kill_a_worker(checkpoint: Path) -> None:
+    """SIGKILL to one of Ray Train's workers as soon as `checkpoint` is there."""
+    until = time.monotonic() + 300
+    while not checkpoint.exists():
+        assert time.monotonic() < until
+        time.sleep(0.002)
+    mine = psutil.Process().children(recursive=True)
+    next(process for process in mine if "RayTrainWorker" in " ".join(process.cmdline())).kill()
+
+
+def test_two_workers_of_ray_train_train_what_one_process_does_though_one_is_killed(
+    mixture: Path, alone: Path, tmp_path: Path
+) -> None:
     import ray
 
-    output = tmp_path / "out"
+    output, broken = tmp_path / "out", tmp_path / "broken"
     try:
-        report = pretrain(config(mixture, output, steps=STEPS, workers=2))
+        with ThreadPoolExecutor(1) as beside:
+            killed = beside.submit(kill_a_worker, output / "checkpoints" / "step-000000004.pt")
+            report = pretrain(config(mixture, output, steps=STEPS, workers=2))
+            killed.result()
+        assert not report.skipped and report.figures["steps"] == STEPS
+        assert int(float(str(report.figures["resumed_from"]))) >= 4
+        check(output, alone)
+        assert sorted(path.name for path in output.iterdir()) == ["checkpoints", "metrics.jsonl", "model", "stage.json"]
+        assert pretrain(config(mixture, output, steps=STEPS, workers=2)).skipped
+        assert pretrain(config(mixture, output, steps=STEPS)).skipped, "by whom it was trained is no part of what it is"
+
+        shutil.copytree(mixture, broken)
+        (broken / "sources" / "general" / "index.json").write_text("{}")
+        with pytest.raises(MixtureError, match="data of source general is not what"):
+            pretrain(config(broken, tmp_path / "none", steps=STEPS, workers=2, restarts=0))
     finally:
         ray.shutdown()
-    assert not report.skipped and report.figures["steps"] == STEPS
-    check(output, alone)
-    assert pretrain(config(mixture, output, steps=STEPS, workers=2)).skipped
-    assert pretrain(config(mixture, output, steps=STEPS)).skipped, "by whom it was trained is no part of what it is"
 
 
 def test_workers_that_can_not_share_a_batch_are_refused(mixture: Path, tmp_path: Path) -> None:

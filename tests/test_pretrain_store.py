@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from object_store import Fault, Store, at_first, reach, serve
 from pretrain_world import Stopped, batches, config, losses, make_mixture, stop_at
 
 from ipt_stream import storage
-from ipt_stream.errors import StorageError
+from ipt_stream.errors import StorageError, TrainingError
 from ipt_stream.training.pretrain import pretrain
 
 pytestmark = [
@@ -48,6 +49,28 @@ def test_a_run_goes_on_from_the_store_where_the_disk_is_empty(
     assert losses(lost) == losses(whole)
     weights = [path / "model" / "model.safetensors" for path in (lost, whole)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+class Harmful:
+    """What would run a command, were it unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (os.system, (f"touch {self.mark}",))
+
+
+def test_a_checkpoint_is_data_and_never_code(tmp_path: Path) -> None:
+    import torch
+
+    mixture, output, mark = make_mixture(tmp_path, rows=60), tmp_path / "out", tmp_path / "mark"
+    (output / "checkpoints").mkdir(parents=True)
+    torch.save({"state": {"model": Harmful(mark)}}, output / "checkpoints" / "step-000000004.pt")
+    with pytest.raises(TrainingError, match=r"step-000000004\.pt is no checkpoint of a training"):
+        pretrain(config(mixture, output, steps=12))
+    assert not mark.exists()
+    assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
 
 
 def test_files_go_to_a_store_and_back_whole(store: Store, tmp_path: Path) -> None:

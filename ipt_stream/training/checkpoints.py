@@ -12,13 +12,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from pickle import UnpicklingError
 from typing import Any
 
+import numpy as np
 from composer import Callback, Logger, State
 from composer.utils.checkpoint import save_checkpoint
 from composer.utils.reproducibility import get_rng_state, load_rng_state, seed_all
+from numpy._core.multiarray import _reconstruct
+from torch.serialization import safe_globals
+from torch.torch_version import TorchVersion
 
 from ipt_stream import storage
 from ipt_stream.errors import StorageError, TrainingError
@@ -26,6 +33,9 @@ from ipt_stream.progress import log
 from ipt_stream.training.ranks import on_each_node, on_first, rank, world_size
 
 _NAME = re.compile(r"step-(\d{9})\.pt")
+_AS_DATA = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+_PLAIN: list[Any] = [timedelta, TorchVersion, np.ndarray, np.dtype, np.dtypes.UInt32DType, _reconstruct]
+"""What Composer's state holds besides: wall-clock time, torch's version, the state of numpy's generator."""
 
 
 class CheckpointFolder:
@@ -117,6 +127,34 @@ class CheckpointFolder:
         storage.publish_file(storage.join(self.remote, name), path)
         for old in _checkpoints(self.remote)[: -self.kept]:
             storage.remove(storage.join(self.remote, old))
+
+
+@contextmanager
+def read_as_data(checkpoint: str | None) -> Iterator[None]:
+    """Within, torch loads files as data: tensors, numbers and the few other types of a training's state, never code.
+
+    Composer would load whatever a file says, and a checkpoint may come from a store that others write to.
+
+    Raises:
+        TrainingError: `checkpoint` holds something else.
+    """
+    before = os.environ.get(_AS_DATA)
+    os.environ[_AS_DATA] = "1"
+    try:
+        with safe_globals(_PLAIN):
+            yield
+    except UnpicklingError as error:
+        raise TrainingError(
+            f"{checkpoint} is no checkpoint of a training",
+            wanted="tensors, numbers and text",
+            got=str(error).strip().splitlines()[0],
+            fix="remove it, to go on from the one before",
+        ) from error
+    finally:
+        if before is None:
+            del os.environ[_AS_DATA]
+        else:
+            os.environ[_AS_DATA] = before
 
 
 class Checkpoints(Callback):

@@ -9,21 +9,18 @@ the data are as they were, and so every loss after it is, bit for bit on a CPU.
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
-
 from ipt_stream import storage
-from ipt_stream.config import Settings, fingerprint
+from ipt_stream.config import fingerprint
 from ipt_stream.errors import TrainingError
 from ipt_stream.progress import Meter, log, meter
+from ipt_stream.training.fit_settings import FitSettings, Precision, Schedule, learning_rate_share, uses_bfloat16
 from ipt_stream.training.ranks import PATIENCE_S, is_first, on_first
 from ipt_stream.training.running import RunSettings
 
@@ -33,53 +30,19 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from transformers import PreTrainedModel
 
+__all__ = [
+    "Evaluation",
+    "FitSettings",
+    "FitSummary",
+    "Precision",
+    "Schedule",
+    "count_tokens",
+    "fit",
+    "learning_rate_share",
+]
+
 CHECKPOINTS, METRICS, EVALUATIONS = "checkpoints", "metrics.jsonl", "evaluations.jsonl"
 NO_MICROBATCHES = 1 << 30
-
-
-class Schedule(StrEnum):
-    """How the learning rate goes down after its warm-up."""
-
-    COSINE = "cosine"
-    LINEAR = "linear"
-    CONSTANT = "constant"
-
-
-class Precision(StrEnum):
-    """What the forward and backward passes compute in; weights and optimizer are float32 always."""
-
-    AUTO = "auto"
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-
-
-class FitSettings(Settings):
-    """Optimizer, schedule and bookkeeping of a training run."""
-
-    learning_rate: float = Field(default=3e-3, gt=0)
-    """The highest learning rate, reached at the end of the warm-up."""
-    schedule: Schedule = Schedule.COSINE
-    """How the rate goes down to `final_share` of it over the steps after the warm-up."""
-    warmup_steps: int = Field(default=0, ge=0)
-    """Steps in which the rate rises linearly from zero."""
-    final_share: float = Field(default=0.0, ge=0, le=1)
-    """The learning rate of the last step, as a share of the highest."""
-    betas: tuple[float, float] = (0.9, 0.95)
-    """AdamW's averaging coefficients."""
-    weight_decay: float = Field(default=0.1, ge=0)
-    """AdamW's decoupled weight decay, on matrices; norms are left alone."""
-    clip: float = Field(default=1.0, gt=0)
-    """Gradients of a larger norm are scaled down to it."""
-    precision: Precision = Precision.AUTO
-    """`auto`: bfloat16 where the device computes in it, float32 on CPUs that only emulate it (2.5 times slower)."""
-    microbatch_sequences: int | None = Field(default=None, gt=0)
-    """Sequences a forward pass; larger batches accumulate gradients over several. Null: a whole batch at once."""
-    checkpoint_steps: int = Field(default=200, gt=0)
-    """Steps between two checkpoints."""
-    checkpoints_kept: int = Field(default=2, gt=0)
-    """How many of the newest checkpoints stay on disk."""
-    log_steps: int = Field(default=20, gt=0)
-    """Steps between two updates of the bar and lines in `metrics.jsonl`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,21 +84,6 @@ class FitSummary:
     evaluations: tuple[Mapping[str, float], ...] = ()
 
 
-def learning_rate_share(step: int, steps: int, settings: FitSettings) -> float:
-    """The learning rate at `step` (from 0) of `steps`, as a share of the highest."""
-    if step < settings.warmup_steps:
-        return (step + 1) / settings.warmup_steps
-    progress = min(1.0, (step - settings.warmup_steps) / max(1, steps - settings.warmup_steps))
-    match settings.schedule:
-        case Schedule.COSINE:
-            down = 0.5 * (1 + math.cos(math.pi * progress))
-        case Schedule.LINEAR:
-            down = 1 - progress
-        case Schedule.CONSTANT:
-            return 1.0
-    return settings.final_share + (1 - settings.final_share) * down
-
-
 def fit(
     model: PreTrainedModel,
     loader: Iterable[Mapping[str, Tensor]],
@@ -169,7 +117,7 @@ def fit(
     from composer.algorithms import GradientClipping
     from torch.optim.lr_scheduler import LambdaLR
 
-    from ipt_stream.training.checkpoints import CheckpointFolder, Checkpoints
+    from ipt_stream.training.checkpoints import CheckpointFolder, Checkpoints, read_as_data
     from ipt_stream.training.composer_parts import Figures, LanguageModel, Measure, Progress
     from ipt_stream.training.loggers import make_loggers
     from ipt_stream.training.sharding import compile_layers, is_sharded, parallelism
@@ -192,29 +140,32 @@ def fit(
     with meter(name, steps, "steps", metrics_path=metrics) if is_first() else silent as bar:
         whole, figures = LanguageModel(model, bfloat16), Figures()
         progress = Progress(bar, settings.log_steps, steps, figures)
+        monitors = _monitors(settings, run)
         measure = [] if evaluation is None else [Measure(evaluation, evaluations, steps, progress)]
-        trainer = Trainer(
-            model=whole,
-            train_dataloader=DataSpec(loader, split_batch=split_batch, get_num_tokens_in_batch=count_tokens),
-            max_duration=f"{steps}ba",
-            optimizers=optimizer,
-            schedulers=LambdaLR(optimizer, lambda step: learning_rate_share(step, steps, settings)),
-            step_schedulers_every_batch=True,
-            algorithms=[GradientClipping(clipping_type="norm", clipping_threshold=settings.clip)],
-            callbacks=[*_monitors(settings, run), progress, *measure, Checkpoints(folder, settings.checkpoint_steps)],
-            loggers=[figures, *make_loggers(run.loggers, output, name, run_id)],
-            device_train_microbatch_size=settings.microbatch_sequences or NO_MICROBATCHES,
-            accumulate_train_batch_on_tokens=True,
-            load_path=checkpoint,
-            load_progress_bar=False,
-            # The model casts for itself, as Composer has no mixed precision on CPUs; what is sharded is gathered so.
-            precision="amp_bf16" if sharding is not None and bfloat16 and torch.cuda.is_available() else "fp32",
-            parallelism_config=sharding,
-            progress_bar=False,
-            run_name=name,
-            seed=seed,
-            dist_timeout=PATIENCE_S,
-        )
+        with read_as_data(checkpoint):
+            trainer = Trainer(
+                model=whole,
+                train_dataloader=DataSpec(loader, split_batch=split_batch, get_num_tokens_in_batch=count_tokens),
+                max_duration=f"{steps}ba",
+                optimizers=optimizer,
+                schedulers=LambdaLR(optimizer, lambda step: learning_rate_share(step, steps, settings)),
+                step_schedulers_every_batch=True,
+                algorithms=[GradientClipping(clipping_type="norm", clipping_threshold=settings.clip)],
+                callbacks=[*monitors, progress, *measure, Checkpoints(folder, settings.checkpoint_steps)],
+                loggers=[figures, *make_loggers(run.loggers, output, name, run_id)],
+                device_train_microbatch_size=settings.microbatch_sequences or NO_MICROBATCHES,
+                accumulate_train_batch_on_tokens=True,
+                load_path=checkpoint,
+                load_progress_bar=False,
+                # The model casts for itself, as Composer has no mixed precision on CPUs; on GPUs it must know too: what
+                # sharded weights are gathered in, and what utilisation is measured by.
+                precision="amp_bf16" if bfloat16 and torch.cuda.is_available() else "fp32",
+                parallelism_config=sharding,
+                progress_bar=False,
+                run_name=name,
+                seed=seed,
+                dist_timeout=PATIENCE_S,
+            )
         try:
             start = int(trainer.state.timestamp.batch.value)
             if start:
@@ -255,17 +206,6 @@ def _monitors(settings: FitSettings, run: RunSettings) -> list[Callback]:
         RuntimeEstimator(1, "seconds"),
     ]
     return [*found, MemoryMonitor()] if torch.cuda.is_available() else found
-
-
-def uses_bfloat16(precision: Precision) -> bool:
-    """Whether training computes in bfloat16 on this machine."""
-    import torch
-
-    if precision is not Precision.AUTO:
-        return precision is Precision.BFLOAT16
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
 def count_tokens(batch: Mapping[str, Tensor]) -> dict[str, int]:

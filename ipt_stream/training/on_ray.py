@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -66,6 +67,7 @@ def pretrain_on_ray(config: PretrainConfig) -> StageReport:
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     has_gpus = ray.cluster_resources().get("GPU", 0) > 0  # type: ignore[no-untyped-call]
     use_gpu = has_gpus if config.gpus_per_worker is None else config.gpus_per_worker
+    notes = os.path.join(os.path.abspath(storage.local(config.output)), "ray_train")  # Ray Train's own, of this run
     trainer = TorchTrainer(
         _train,  # type: ignore[arg-type]
         train_loop_config={"config": config.model_dump_json(), "directory": os.getcwd()},
@@ -73,7 +75,7 @@ def pretrain_on_ray(config: PretrainConfig) -> StageReport:
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu),
         run_config=RunConfig(
             name=VERB,
-            storage_path=os.path.join(os.path.abspath(storage.local(config.output)), "ray_train"),
+            storage_path=notes,
             failure_config=FailureConfig(max_failures=config.restarts),
         ),
     )
@@ -82,6 +84,7 @@ def pretrain_on_ray(config: PretrainConfig) -> StageReport:
             result = trainer.fit()
     except TrainingFailedError as error:
         raise _cause(error) from error
+    shutil.rmtree(notes, ignore_errors=True)
     report: StageReport = result.return_value  # type: ignore[attr-defined]
     return report
 

@@ -33,7 +33,7 @@ def alone(is_local_leader: bool) -> Iterator[None]:
     Streaming looks for names that are free and takes them later: trainings that start together could take the same
     ones, or remove as orphans what another has made and not yet mapped. One that hangs keeps others for a minute.
     """
-    lock = os.open(Path(gettempdir()) / f"ipt_stream-{os.getuid()}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    lock = os.open(Path(gettempdir()) / f"ipt_stream-{os.getuid()}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         if is_local_leader:
             _take(lock)

@@ -147,14 +147,18 @@ class PlannedDataset(StreamingDataset):  # type: ignore[misc,unused-ignore]
         with alone(world.is_local_leader):
             if world.is_local_leader:
                 remove_orphans()
-            super().__init__(
-                streams=_streams(mixture, plan, cache),
-                batch_size=global_batch_size // world.num_ranks,
-                num_canonical_nodes=1,
-                shuffle=False,
-                validate_hash=HASH,
-                cache_limit=cache_bytes,
-            )
+            try:
+                super().__init__(
+                    streams=_streams(mixture, plan, cache),
+                    batch_size=global_batch_size // world.num_ranks,
+                    num_canonical_nodes=1,
+                    shuffle=False,
+                    validate_hash=HASH,
+                    cache_limit=cache_bytes,
+                )
+            except ValueError as error:
+                fix = "give each training that runs on this machine a cache directory of its own"
+                raise MixtureError(f"{mixture} can't be opened", got=str(error), fix=fix) from error
         batching_methods[_METHOD] = _generate_work
         self.batching_method = _METHOD
         self.length = self.steps * global_batch_size // world.num_ranks
