@@ -58,8 +58,13 @@ class Meter:
     def __post_init__(self) -> None:
         self.done = self.resumed
 
-    def update(self, advance: int, figures: Mapping[str, float | int | str] | None = None) -> None:
-        """Count `advance` more units; `figures` are shown beside the bar and written as metrics."""
+    def update(
+        self,
+        advance: int,
+        figures: Mapping[str, float | int | str] | None = None,
+        more: Mapping[str, float | int | str] | None = None,
+    ) -> None:
+        """Count `advance` more units; `figures` are shown beside the bar and written as metrics, `more` is written."""
         self.done += advance
         shown = "  ".join(f"{key} {_short(value)}" for key, value in (figures or {}).items())
         if self._bar is not None:
@@ -72,7 +77,7 @@ class Meter:
             record = {"time": time.time(), "name": self.name, "done": self.done, "total": self.total}
             os.makedirs(os.path.dirname(self.metrics_path), exist_ok=True)
             with open(self.metrics_path, "a", encoding="utf-8") as file:
-                file.write(json.dumps({**record, **(figures or {})}) + "\n")
+                file.write(json.dumps({**record, **(figures or {}), **(more or {})}) + "\n")
 
     def line(self, text: str) -> None:
         """Log a line of its own: above the bar on a terminal."""

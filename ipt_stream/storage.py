@@ -416,6 +416,30 @@ def publish_json(path: str, value: Any) -> None:
     publish_bytes(path, (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
 
 
+def publish_file(path: str, source: str) -> None:
+    """Put a copy of the local file `source` at `path`, whole or not at all; to a store a large one goes in parts.
+
+    Raises:
+        StorageError: it can't be published.
+    """
+    if is_remote(path):
+        with _reported("publish", path):
+            fs, inner = filesystem(path)
+            fs.put_file(source, inner)
+    else:
+        fetch_file(source, local(path))
+
+
+def fetch_file(path: str, target: str) -> None:
+    """Copy the file at `path` to local path `target`, whole or not at all. Raises `StorageError` where it can't."""
+    with open_read(path) as source, _reported("write", target), _written_beside(target, b"") as temporary:
+        with open(temporary, "wb") as file:
+            shutil.copyfileobj(source, file, _BLOCK_BYTES)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+
+
 def publish_directory(source: str, target: str) -> None:
     """Make the finished local directory `source` appear at local path `target`, replacing what was there.
 

@@ -66,8 +66,15 @@ VERBS: dict[str, Verb] = {
         "ipt_stream.training.pretrain",
         "PretrainConfig",
         "pretrain",
-        "pre-train a model on a mixture",
-        "ipt-stream pretrain jobs/configs/pretrain.yaml output=out/model",
+        "pre-train a model on a mixture, new or going on from one",
+        "ipt-stream pretrain jobs/configs/pretrain.yaml preset=scratch-500m dry_run=true",
+    ),
+    "instruct": Verb(
+        "ipt_stream.evaluation.learning",
+        "InstructConfig",
+        "instruct",
+        "tune pre-trained models on instructions, and draw how their scores rise",
+        "ipt-stream instruct jobs/configs/instruct.yaml",
     ),
     "evaluate": Verb(
         "ipt_stream.evaluation.evaluate",

@@ -1,4 +1,4 @@
-"""`ipt-stream pretrain` as a Ray job.
+"""`ipt-stream pretrain` as a Ray job; with `workers=N` each of N workers is a rank of one training, by Ray Train.
 
 ray job submit --runtime-env jobs/runtime_env.yaml -- python jobs/pretrain.py CONFIG.yaml [dotted.key=value ...]
 """

@@ -3,55 +3,39 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
-from mixture_world import make_questions, make_tokenizer
-from test_tune import TINY, kill_after, losses
+from pretrain_world import BATCH, TINY, Stopped, batches, config, losses, make_mixture, records, stop_at
+from test_tune import kill_after
 
 from ipt_stream.errors import LedgerError, TrainingError
-from ipt_stream.mixture.mix import MixConfig, mix
 from ipt_stream.mixture.plan import load_plan
 from ipt_stream.stage import finished_figures
-from ipt_stream.training.pretrain import PretrainConfig, pretrain
+from ipt_stream.training.pretrain import pretrain
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:websockets:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:unclosed file .*mds:ResourceWarning"),  # Streaming, unpacking a shard
 ]
 
-BATCH = 4
+DROPOUT = 0.1
 
 
 @pytest.fixture(scope="module")
 def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("mixture")
-    questions = make_questions(root, rows=300)
-    sources = {"general": {"kind": "pairs", "path": str(questions), "passes": 3}}
-    tokenizer = make_tokenizer(root)
-    settings = {"output": str(root / "mixture"), "tokenizer": str(tokenizer), "sequence_length": 32, "sources": sources}
-    mix(MixConfig.model_validate({**settings, "cores": 0}))
-    return root / "mixture"
-
-
-def config(mixture: Path, output: Path, **changes: Any) -> PretrainConfig:
-    settings = {
-        "mixture": str(mixture),
-        "output": str(output),
-        "model": TINY,
-        "sequences_per_batch": BATCH,
-        "fit": {"learning_rate": 5e-3, "warmup_steps": 5, "checkpoint_steps": 10, "log_steps": 1},
-    }
-    return PretrainConfig.model_validate({**settings, **changes})
+    return make_mixture(tmp_path_factory.mktemp("mixture"))
 
 
 @pytest.fixture(scope="module")
 def trained(mixture: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("whole")
-    pretrain(config(mixture, output))
+    pretrain(config(mixture, output, dropout=DROPOUT, loggers={"tensorboard": True}))
     return output
 
 
@@ -67,24 +51,58 @@ def test_the_whole_plan_is_trained_on_and_a_folder_is_published(mixture: Path, t
     model = AutoModelForCausalLM.from_pretrained(trained / "model")
     tokenizer = AutoTokenizer.from_pretrained(trained / "model")
     assert model.config.vocab_size == len(tokenizer) >= plan.vocabulary_size
-    assert pretrain(config(mixture, trained)).skipped
+    assert pretrain(config(mixture, trained, dropout=DROPOUT)).skipped, "who watches changes nothing"
 
 
 def test_a_run_killed_in_mid_epoch_goes_on_to_the_same_bits(mixture: Path, trained: Path, tmp_path: Path) -> None:
     import torch
 
     killed = tmp_path / "killed"
-    settings = config(mixture, killed)
+    settings = config(mixture, killed, dropout=DROPOUT)
     child = "import sys; from ipt_stream.training.pretrain import *\n"
     child += "pretrain(PretrainConfig.model_validate_json(sys.argv[1]))"
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     process = subprocess.Popen([sys.executable, "-c", child, settings.model_dump_json()], env=environment)
-    kill_after(process, killed / "checkpoints" / "step-000000030.pt")
+    kill_after(process, killed / "checkpoints" / "step-000000032.pt")
     figures = pretrain(settings).figures
-    assert 30 <= int(float(str(figures["resumed_from"]))) < int(float(str(figures["steps"])))
+    assert 32 <= int(float(str(figures["resumed_from"]))) < int(float(str(figures["steps"])))
     assert losses(killed) == losses(trained)
+    assert batches(killed) == batches(trained)
     weights = [path / "model" / "model.safetensors" for path in (killed, trained)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_tensorboard_has_each_step(trained: Path) -> None:
+    found: dict[str, list[tuple[int, float]]] = {}
+    for file in (trained / "tensorboard").iterdir():
+        for event in events(file):
+            for value in event.summary.value:
+                found.setdefault(value.tag, []).append((event.step, value.simple_value))
+    written = found["loss/train/total"]
+    assert [step for step, _ in written] == list(range(len(losses(trained))))
+    assert [loss for _, loss in written] == pytest.approx(losses(trained), rel=1e-6)
+    assert found["throughput/tokens_per_sec"]
+
+
+def events(file: Path) -> Any:
+    """The events of a TensorBoard file: records of length, checksum, content, checksum."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    data, at = file.read_bytes(), 0
+    while at < len(data):
+        (length,) = struct.unpack_from("<Q", data, at)
+        yield Event.FromString(data[at + 12 : at + 12 + length])
+        at += 16 + length
+
+
+def test_a_logger_that_is_not_installed_is_told_before_anything_starts(mixture: Path, tmp_path: Path) -> None:
+    missing = [name for name in ("wandb", "mlflow") if find_spec(name) is None]
+    if not missing:
+        pytest.skip("all loggers are installed")
+    for name in missing:
+        with pytest.raises(TrainingError, match=f"loggers.{name} needs .* pip install {name}"):
+            pretrain(config(mixture, tmp_path / "out", loggers={name: {}}))
+    assert not (tmp_path / "out").exists()
 
 
 def test_pre_training_goes_on_from_a_model(mixture: Path, trained: Path, tmp_path: Path) -> None:
@@ -95,10 +113,45 @@ def test_pre_training_goes_on_from_a_model(mixture: Path, trained: Path, tmp_pat
     assert float(report.figures["loss_first"]) < float(finished["loss_first"]) - 1
 
 
+def test_attention_stays_inside_documents_where_the_plan_says_so(mixture: Path, tmp_path: Path) -> None:
+    marked = make_mixture(tmp_path, document_ids=True)
+    assert load_plan(str(marked)).document_ids
+    first = {}
+    for name, source in (("across", mixture), ("inside", marked)):
+        pretrain(config(source, tmp_path / name, steps=6))
+        first[name] = records(tmp_path / name)
+    assert [r["batch"] for r in first["inside"]] == [r["batch"] for r in first["across"]]
+    assert losses(tmp_path / "inside")[0] != losses(tmp_path / "across")[0]
+    assert losses(tmp_path / "inside")[0] == pytest.approx(losses(tmp_path / "across")[0], abs=0.05), "both are guesses"
+
+
 def test_what_does_not_go_together_is_refused(mixture: Path, trained: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="max_position_embeddings"):
         pretrain(config(mixture, tmp_path / "short", model={**TINY, "max_position_embeddings": 16}))
     with pytest.raises(TrainingError, match="less than one batch"):
         pretrain(config(mixture, tmp_path / "wide", sequences_per_batch=100_000))
+    with pytest.raises(TrainingError, match=r"too short; wanted: 9,999 steps.*tokens=1279872"):
+        pretrain(config(mixture, tmp_path / "long", steps=9_999))
+    with pytest.raises(TrainingError, match=r"another length.*sequence_length=2048"):
+        pretrain(config(mixture, tmp_path / "other", sequence_length=2048))
+    with pytest.raises(TrainingError, match=r"vocabulary is smaller than the tokenizer's"):
+        pretrain(config(mixture, tmp_path / "few", model={**TINY, "vocab_size": 100}))
     with pytest.raises(LedgerError, match="sequences_per_batch was 4, is 2"):
-        pretrain(config(mixture, trained, sequences_per_batch=2))
+        pretrain(config(mixture, trained, dropout=DROPOUT, sequences_per_batch=2))
+    told = pretrain(config(mixture, tmp_path / "dry", steps=9_999, dry_run=True)).lines
+    assert "refused: the mixture is too short" in told[-1] and not (tmp_path / "dry").exists()
+
+
+def test_how_it_is_run_may_change_on_the_way(mixture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    pretrain(config(mixture, whole, steps=12))
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        stop_at(10, patch)
+        pretrain(config(mixture, parts, steps=12, checkpoint_folder=str(tmp_path / "kept")))
+    (folder,) = (tmp_path / "kept").iterdir()
+    assert folder.name.startswith("pretrain-") and not (parts / "checkpoints").exists()
+    fit = {**config(mixture, parts).fit.model_dump(), "microbatch_sequences": 1, "checkpoint_steps": 100}
+    figures = pretrain(config(mixture, parts, steps=12, checkpoint_folder=str(tmp_path / "kept"), fit=fit)).figures
+    assert figures["resumed_from"] == 8
+    assert batches(parts) == batches(whole)
+    assert losses(parts) == pytest.approx(losses(whole), rel=1e-4)

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -258,7 +259,7 @@ for step, batch in enumerate(loader):
 def test_two_ranks_see_the_order_and_being_killed_is_no_problem_for_the_next_start(
     mixture: Path, order: np.ndarray
 ) -> None:
-    from ipt_stream.training import stream
+    from ipt_stream.training import shared_memory, stream
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -279,7 +280,7 @@ def test_two_ranks_see_the_order_and_being_killed_is_no_problem_for_the_next_sta
     both = [json.loads(a) + json.loads(b) for a, b in zip(*said, strict=True)]
     assert both == global_batches(order)[:3]
 
-    left = stream.SHARED_MEMORY / "987654_resume"  # what a kill leaves where Python's own tracker dies too
+    left = shared_memory.SHARED_MEMORY / "987654_resume"  # what a kill leaves where Python's own tracker dies too
     left.write_bytes(b'{"epoch": 0, "sample_in_epoch": 16}\0')
     alive = stream.open_loader(str(mixture), global_batch_size=G)
     batches = iter(alive)
@@ -290,3 +291,22 @@ def test_two_ranks_see_the_order_and_being_killed_is_no_problem_for_the_next_sta
     assert [first, *(batch["input_ids"][:, 0].tolist() for batch in batches)] == global_batches(order), (
         "a loader that is in use is left alone"
     )
+
+
+def test_trainings_open_their_data_one_after_the_other() -> None:
+    from ipt_stream.training.shared_memory import alone
+
+    entered, leave = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with alone(is_local_leader=True):
+            entered.set()
+            leave.wait(60)
+
+    with alone(is_local_leader=True):
+        thread = threading.Thread(target=other)
+        thread.start()
+        assert not entered.wait(0.3)
+    assert entered.wait(60)
+    leave.set()
+    thread.join()

@@ -9,72 +9,56 @@ the data are as they were, and so every loss after it is, bit for bit on a CPU.
 from __future__ import annotations
 
 import json
-import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
-from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
-
 from ipt_stream import storage
-from ipt_stream.config import Settings
+from ipt_stream.config import fingerprint
 from ipt_stream.errors import TrainingError
-from ipt_stream.progress import log, meter
+from ipt_stream.progress import Meter, log, meter
+from ipt_stream.training.fit_settings import FitSettings, Precision, Schedule, learning_rate_share, uses_bfloat16
+from ipt_stream.training.ranks import PATIENCE_S, is_first, on_first
+from ipt_stream.training.running import RunSettings
 
 if TYPE_CHECKING:
+    from composer import Callback
     from torch import Tensor
     from torch.optim import Optimizer
     from transformers import PreTrainedModel
 
-CHECKPOINTS, METRICS = "checkpoints", "metrics.jsonl"
+__all__ = [
+    "Evaluation",
+    "FitSettings",
+    "FitSummary",
+    "Precision",
+    "Schedule",
+    "count_tokens",
+    "fit",
+    "learning_rate_share",
+]
+
+CHECKPOINTS, METRICS, EVALUATIONS = "checkpoints", "metrics.jsonl", "evaluations.jsonl"
 NO_MICROBATCHES = 1 << 30
 
 
-class Schedule(StrEnum):
-    """How the learning rate goes down after its warm-up."""
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What is measured of the model while it is trained.
 
-    COSINE = "cosine"
-    LINEAR = "linear"
-    CONSTANT = "constant"
+    Attributes:
+        every_steps: steps between two evaluations; the last step is always followed by one.
+        measure: gives figures by name. It is called with the model in eval mode, under `torch.inference_mode`; whatever
+            random numbers it draws, training goes on as if it had not been.
+        at_start: whether the model is measured before its first step too, as step 0.
+    """
 
-
-class Precision(StrEnum):
-    """What the forward and backward passes compute in; weights and optimizer are float32 always."""
-
-    AUTO = "auto"
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-
-
-class FitSettings(Settings):
-    """Optimizer, schedule and bookkeeping of a training run."""
-
-    learning_rate: float = Field(default=3e-3, gt=0)
-    """The highest learning rate, reached at the end of the warm-up."""
-    schedule: Schedule = Schedule.COSINE
-    """How the rate goes down to `final_share` of it over the steps after the warm-up."""
-    warmup_steps: int = Field(default=0, ge=0)
-    """Steps in which the rate rises linearly from zero."""
-    final_share: float = Field(default=0.0, ge=0, le=1)
-    """The learning rate of the last step, as a share of the highest."""
-    betas: tuple[float, float] = (0.9, 0.95)
-    """AdamW's averaging coefficients."""
-    weight_decay: float = Field(default=0.1, ge=0)
-    """AdamW's decoupled weight decay, on matrices; norms are left alone."""
-    clip: float = Field(default=1.0, gt=0)
-    """Gradients of a larger norm are scaled down to it."""
-    precision: Precision = Precision.AUTO
-    """`auto`: bfloat16 where the device computes in it, float32 on CPUs that only emulate it (2.5 times slower)."""
-    microbatch_sequences: int | None = Field(default=None, gt=0)
-    """Sequences a forward pass; larger batches accumulate gradients over several. Null: a whole batch at once."""
-    checkpoint_steps: int = Field(default=200, gt=0)
-    """Steps between two checkpoints."""
-    checkpoints_kept: int = Field(default=2, gt=0)
-    """How many of the newest checkpoints stay on disk."""
-    log_steps: int = Field(default=20, gt=0)
-    """Steps between two updates of the bar and lines in `metrics.jsonl`."""
+    every_steps: int
+    measure: Callable[[PreTrainedModel], Mapping[str, float]]
+    at_start: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +72,7 @@ class FitSummary:
         first_loss: mean loss, in nats a token, of the first `log_steps` steps.
         last_loss: the same for the last.
         resumed_from: the step of the checkpoint that this process started from; 0 for none.
+        evaluations: the lines of `evaluations.jsonl`, each `step` and its figures, those before a resume too.
     """
 
     steps: int
@@ -96,21 +81,7 @@ class FitSummary:
     first_loss: float
     last_loss: float
     resumed_from: int
-
-
-def learning_rate_share(step: int, steps: int, settings: FitSettings) -> float:
-    """The learning rate at `step` (from 0) of `steps`, as a share of the highest."""
-    if step < settings.warmup_steps:
-        return (step + 1) / settings.warmup_steps
-    progress = min(1.0, (step - settings.warmup_steps) / max(1, steps - settings.warmup_steps))
-    match settings.schedule:
-        case Schedule.COSINE:
-            down = 0.5 * (1 + math.cos(math.pi * progress))
-        case Schedule.LINEAR:
-            down = 1 - progress
-        case Schedule.CONSTANT:
-            return 1.0
-    return settings.final_share + (1 - settings.final_share) * down
+    evaluations: tuple[Mapping[str, float], ...] = ()
 
 
 def fit(
@@ -122,80 +93,119 @@ def fit(
     output: str,
     seed: int,
     name: str = "train",
+    evaluation: Evaluation | None = None,
+    run: RunSettings | None = None,
 ) -> FitSummary:
     """Train `model` in place for `steps` batches of `loader`; checkpoints and metrics go into local `output`.
 
     A batch holds `input_ids` and `labels`, int64 of shape (sequences, length), labels unshifted and -100 where the loss
     doesn't count; sequences are padded on the right, and an `attention_mask`, where there is one, says how many tokens
-    are real. The loss is the mean over all tokens of the batch that count.
+    are real; `document_ids`, where there are some, keep attention inside documents. The loss is the mean over all
+    tokens of the batch that count.
+
+    Metrics are lines of `metrics.jsonl`: loss, rate, throughput, and `batch`, which names the global batch's content.
+    What `evaluation` measures goes into `evaluations.jsonl`, a line each: `{"step": 40, ...}`.
+
+    Several ranks (ranks.py) call this together, each with its part of the batches; the first one writes. With
+    `run.fsdp` the model is left shared out among them (`sharding.gathered_state`).
 
     Raises:
-        TrainingError: the schedule doesn't fit in `steps`, or a loss is not finite.
+        TrainingError: the schedule doesn't fit in `steps`, a loss is not finite, or `run` asks for what is not there.
     """
+    import torch
     from composer import DataSpec, Trainer
     from composer.algorithms import GradientClipping
     from torch.optim.lr_scheduler import LambdaLR
 
-    from ipt_stream.training.composer_parts import Checkpoints, LanguageModel, Progress, newest_checkpoint
+    from ipt_stream.training.checkpoints import CheckpointFolder, Checkpoints, read_as_data
+    from ipt_stream.training.composer_parts import Figures, LanguageModel, Measure, Progress
+    from ipt_stream.training.loggers import make_loggers
+    from ipt_stream.training.sharding import compile_layers, is_sharded, parallelism
 
+    run = run or RunSettings()
     if settings.warmup_steps >= steps:
         got, fix = f"{settings.warmup_steps} of {steps}", "fewer warmup_steps, or more to train on"
         raise TrainingError("the warm-up is as long as the training", wanted="fewer steps", got=got, fix=fix)
+    sharding = parallelism(run.fsdp)
     bfloat16 = uses_bfloat16(settings.precision)
+    if run.compile:
+        compile_layers(model)
     optimizer = _optimizer(model, settings)
-    directory = storage.join(output, CHECKPOINTS)
-    os.makedirs(directory, exist_ok=True)
-    storage.remove_temporaries(directory)
-    metrics = storage.join(output, METRICS)
-    checkpoint = newest_checkpoint(directory)
-    with meter(name, steps, "steps", metrics_path=metrics) as bar:
-        progress = Progress(bar, settings.log_steps, steps)
-        trainer = Trainer(
-            model=LanguageModel(model, bfloat16),
-            train_dataloader=DataSpec(loader, split_batch=split_batch, get_num_tokens_in_batch=count_tokens),
-            max_duration=f"{steps}ba",
-            optimizers=optimizer,
-            schedulers=LambdaLR(optimizer, lambda step: learning_rate_share(step, steps, settings)),
-            step_schedulers_every_batch=True,
-            algorithms=[GradientClipping(clipping_type="norm", clipping_threshold=settings.clip)],
-            callbacks=[progress, Checkpoints(directory, settings.checkpoint_steps, settings.checkpoints_kept)],
-            device_train_microbatch_size=settings.microbatch_sequences or NO_MICROBATCHES,
-            accumulate_train_batch_on_tokens=True,
-            load_path=checkpoint,
-            load_progress_bar=False,
-            precision="fp32",  # the model casts for itself: Composer has no mixed precision on CPUs
-            progress_bar=False,
-            run_name=name,
-            seed=seed,
-        )
+    metrics, evaluations = storage.join(output, METRICS), storage.join(output, EVALUATIONS)
+    here, there = _places(output, run.checkpoint_folder)
+    folder = CheckpointFolder(here, there, settings.checkpoints_kept, [metrics, evaluations])
+    checkpoint = folder.newest()
+    run_id = fingerprint([name, there or os.path.abspath(output)])
+    silent = nullcontext(Meter(name, steps, "steps"))
+    with meter(name, steps, "steps", metrics_path=metrics) if is_first() else silent as bar:
+        whole, figures = LanguageModel(model, bfloat16), Figures()
+        progress = Progress(bar, settings.log_steps, steps, figures)
+        monitors = _monitors(settings, run)
+        measure = [] if evaluation is None else [Measure(evaluation, evaluations, steps, progress)]
+        with read_as_data(checkpoint):
+            trainer = Trainer(
+                model=whole,
+                train_dataloader=DataSpec(loader, split_batch=split_batch, get_num_tokens_in_batch=count_tokens),
+                max_duration=f"{steps}ba",
+                optimizers=optimizer,
+                schedulers=LambdaLR(optimizer, lambda step: learning_rate_share(step, steps, settings)),
+                step_schedulers_every_batch=True,
+                algorithms=[GradientClipping(clipping_type="norm", clipping_threshold=settings.clip)],
+                callbacks=[*monitors, progress, *measure, Checkpoints(folder, settings.checkpoint_steps)],
+                loggers=[figures, *make_loggers(run.loggers, output, name, run_id)],
+                device_train_microbatch_size=settings.microbatch_sequences or NO_MICROBATCHES,
+                accumulate_train_batch_on_tokens=True,
+                load_path=checkpoint,
+                load_progress_bar=False,
+                # The model casts for itself, as Composer has no mixed precision on CPUs; on GPUs it must know too: what
+                # sharded weights are gathered in, and what utilisation is measured by.
+                precision="amp_bf16" if bfloat16 and torch.cuda.is_available() else "fp32",
+                parallelism_config=sharding,
+                progress_bar=False,
+                run_name=name,
+                seed=seed,
+                dist_timeout=PATIENCE_S,
+            )
         try:
-            progress.start = int(trainer.state.timestamp.batch.value)
-            if progress.start:
-                log.info("%-12s goes on from step %s", name, f"{progress.start:,}")
-            _rewind(metrics, progress.start)
-            bar.resumed = bar.done = progress.start
-            if progress.start < steps:
+            start = int(trainer.state.timestamp.batch.value)
+            if start:
+                log.info("%-12s goes on from step %s", name, f"{start:,}")
+            on_first(partial(_rewind, metrics, "done", start))
+            on_first(partial(_rewind, evaluations, "step", start))
+            progress.start = bar.resumed = bar.done = start
+            if start < steps:
                 trainer.fit()
             done, tokens = int(trainer.state.timestamp.batch.value), int(trainer.state.timestamp.token.value)
         finally:
             trainer.close()  # type: ignore[no-untyped-call]
-    model.cpu()
+    if not is_sharded(whole.head):
+        model.cpu()
     if done < steps:
         got, fix = f"{done} batches", "check that the data is as long as its plan says"
         raise TrainingError("the data ended early", wanted=f"{steps} batches", got=got, fix=fix)
-    losses = [record["loss"] for record in _records(metrics)]
-    return FitSummary(done, tokens, progress.tokens_per_second(), losses[0], losses[-1], progress.start)
+    lines, measured = on_first(lambda: (_records(metrics), _records(evaluations) if evaluation is not None else []))
+    losses = [record["loss"] for record in lines]
+    return FitSummary(done, tokens, progress.tokens_per_second(), losses[0], losses[-1], start, tuple(measured))
 
 
-def uses_bfloat16(precision: Precision) -> bool:
-    """Whether training computes in bfloat16 on this machine."""
+def _places(output: str, folder: str | None) -> tuple[str, str | None]:
+    """Where checkpoints are on this machine, and in which store."""
+    here = storage.join(output, CHECKPOINTS)
+    if folder is None:
+        return here, None
+    return (here, folder) if storage.is_remote(folder) else (storage.local(folder), None)
+
+
+def _monitors(settings: FitSettings, run: RunSettings) -> list[Callback]:
+    """Composer's own callbacks: throughput and utilisation over `log_steps`, the time that is left, a GPU's memory."""
     import torch
+    from composer.callbacks import MemoryMonitor, RuntimeEstimator, SpeedMonitor
 
-    if precision is not Precision.AUTO:
-        return precision is Precision.BFLOAT16
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+    found: list[Callback] = [
+        SpeedMonitor(settings.log_steps, run.device_flops, "seconds"),
+        RuntimeEstimator(1, "seconds"),
+    ]
+    return [*found, MemoryMonitor()] if torch.cuda.is_available() else found
 
 
 def count_tokens(batch: Mapping[str, Tensor]) -> dict[str, int]:
@@ -223,18 +233,20 @@ def _optimizer(model: PreTrainedModel, settings: FitSettings) -> Optimizer:
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": settings.weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
+    groups = [group for group in groups if group["params"]]
     return AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
 
 
-def _rewind(metrics: str, step: int) -> None:
-    """Take out of the metrics what a killed run wrote after `step`, so that no step is there twice."""
-    kept = [record for record in _records(metrics) if record["done"] <= step]
-    storage.publish_bytes(metrics, "".join(json.dumps(record) + "\n" for record in kept).encode())
+def _rewind(path: str, key: str, step: int) -> None:
+    """Take out of a file of records what a killed run wrote after `step`, so that no step is there twice."""
+    if storage.exists(path):
+        kept = [record for record in _records(path) if record[key] <= step and (step or record[key])]
+        storage.publish_bytes(path, "".join(json.dumps(record) + "\n" for record in kept).encode())
 
 
-def _records(metrics: str) -> list[dict[str, Any]]:
-    """The metrics so far; a last line that was cut off by a kill is left out."""
-    if not storage.exists(metrics):
+def _records(path: str) -> list[dict[str, Any]]:
+    """The records so far; a last line that was cut off by a kill is left out."""
+    if not storage.exists(path):
         return []
-    lines = storage.read_bytes(metrics).decode().split("\n")[:-1]
+    lines = storage.read_bytes(path).decode().split("\n")[:-1]
     return [json.loads(line) for line in lines]

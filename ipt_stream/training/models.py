@@ -1,8 +1,9 @@
-"""Models: a small Mistral from a configuration, or any causal language model from a folder; and the way to save one."""
+"""Models: a Mistral from a configuration, or any causal language model from a folder; and the way to save one."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, model_validator
@@ -12,8 +13,11 @@ from ipt_stream.config import Settings
 from ipt_stream.errors import TrainingError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from torch import Tensor
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+ATTENTION = "sdpa"
+"""Attention as PyTorch computes it, with the fastest kernel that the device has for it."""
 HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 """Head sizes that the engine's attention has on a CPU (vLLM 0.29); GPUs take these and more."""
 
@@ -21,6 +25,8 @@ HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 class ModelConfig(Settings):
     """A Mistral architecture to train from scratch (paper, table 14, has the sizes for 500M and 1.3B parameters)."""
 
+    vocab_size: int | None = Field(default=None, gt=0)
+    """Size of the vocabulary, at least the tokenizer's; null: as the tokenizer has it."""
     hidden_size: int = Field(default=128, gt=0)
     """Width of the model."""
     intermediate_size: int = Field(default=384, gt=0)
@@ -38,7 +44,7 @@ class ModelConfig(Settings):
     tie_word_embeddings: bool = True
     """Whether the output layer shares the input embedding."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Dropout of the attention weights while training; the architecture has no other."""
+    """Dropout of the attention weights while training; Mistral's architecture has no other."""
     initializer_range: float = Field(default=0.02, gt=0)
     """Standard deviation of the new weights."""
     residual_scale: float = Field(default=1.0, gt=0)
@@ -56,13 +62,21 @@ class ModelConfig(Settings):
         return self
 
 
-def build_model(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
-    """A new `MistralForCausalLM` in float32, its vocabulary the tokenizer's, its weights fixed by `seed`."""
-    import torch
-    from transformers import MistralConfig, MistralForCausalLM
+def architecture(config: ModelConfig, vocab_size: int, **tokens: int | None) -> PreTrainedConfig:
+    """`config` as Transformers has it, for a tokenizer with `vocab_size` tokens; `tokens` are its `bos_token_id` etc.
 
-    architecture = MistralConfig(
-        vocab_size=len(tokenizer),
+    Raises:
+        TrainingError: the configuration's vocabulary is smaller than the tokenizer's.
+    """
+    from transformers import MistralConfig
+
+    if config.vocab_size is not None and config.vocab_size < vocab_size:
+        wanted, got = f"at least {vocab_size:,}, as the tokenizer has", f"{config.vocab_size:,}"
+        fix = "another tokenizer for the mixture, or model.vocab_size=null"
+        raise TrainingError("the model's vocabulary is smaller than the tokenizer's", wanted=wanted, got=got, fix=fix)
+    given: dict[str, Any] = {**tokens, "attn_implementation": ATTENTION}
+    return MistralConfig(
+        vocab_size=config.vocab_size or vocab_size,
         hidden_size=config.hidden_size,
         intermediate_size=config.intermediate_size,
         num_hidden_layers=config.layers,
@@ -74,13 +88,18 @@ def build_model(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: i
         attention_dropout=config.dropout,
         initializer_range=config.initializer_range,
         sliding_window=None,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        **given,
     )
+
+
+def build_model(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
+    """A new `MistralForCausalLM` in float32, its vocabulary the tokenizer's, its weights fixed by `seed`."""
+    import torch
+    from transformers import MistralForCausalLM
+
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = MistralForCausalLM(architecture)  # type: ignore[no-untyped-call]
+        model = MistralForCausalLM(_for_tokenizer(config, tokenizer))  # type: ignore[no-untyped-call]
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if name.endswith(("o_proj.weight", "down_proj.weight")):
@@ -88,8 +107,48 @@ def build_model(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: i
     return model
 
 
-def load_model(path: str, revision: str | None = None) -> PreTrainedModel:
+def empty_model(architecture: PreTrainedConfig) -> PreTrainedModel:
+    """The model of `architecture`, float32, without memory for its weights (on torch's meta device)."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        settings = {"dtype": torch.float32, "attn_implementation": ATTENTION, "trust_remote_code": False}
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(architecture, **settings)  # type: ignore[no-untyped-call]
+    return model
+
+
+def empty_twin(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """What `build_model` builds, without its weights: they come from another rank."""
+    return empty_model(_for_tokenizer(config, tokenizer))
+
+
+def base_architecture(path: str, dropout: float | None = None) -> PreTrainedConfig:
+    """The architecture of a Hugging Face folder or hub id; of those that presets.py knows, without asking the hub.
+
+    Raises:
+        TrainingError: there is no such model.
+    """
+    from transformers import AutoConfig
+
+    from ipt_stream.training.presets import KNOWN_ARCHITECTURES
+
+    changed = _dropped(dropout)
+    if path in KNOWN_ARCHITECTURES:
+        values = dict(KNOWN_ARCHITECTURES[path])
+        known: PreTrainedConfig = AutoConfig.for_model(values.pop("model_type"), **values, **changed)
+        return known
+    loaded: PreTrainedConfig = _load(AutoConfig, path, None, **changed)
+    return loaded
+
+
+def load_model(path: str, revision: str | None = None, dropout: float | None = None) -> PreTrainedModel:
     """The causal language model of a Hugging Face folder or hub id, in float32.
+
+    Args:
+        path: the folder or id.
+        revision: of the id: a commit, a tag or a branch; None: the newest.
+        dropout: of the attention weights while training, the only one that Llama and Mistral have; None: its own.
 
     Raises:
         TrainingError: there is no such model.
@@ -97,7 +156,8 @@ def load_model(path: str, revision: str | None = None) -> PreTrainedModel:
     import torch
     from transformers import AutoModelForCausalLM
 
-    loaded: PreTrainedModel = _load(AutoModelForCausalLM, path, revision, dtype=torch.float32)
+    settings = {"dtype": torch.float32, "attn_implementation": ATTENTION, **_dropped(dropout)}
+    loaded: PreTrainedModel = _load(AutoModelForCausalLM, path, revision, **settings)
     return loaded
 
 
@@ -107,6 +167,15 @@ def load_tokenizer(path: str, revision: str | None = None) -> PreTrainedTokenize
 
     loaded: PreTrainedTokenizerBase = _load(AutoTokenizer, path, revision)
     return loaded
+
+
+def _for_tokenizer(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
+    tokens = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    return architecture(config, len(tokenizer), **tokens)
+
+
+def _dropped(dropout: float | None) -> dict[str, float]:
+    return {} if dropout is None else {"attention_dropout": dropout}
 
 
 def _load(kind: Any, path: str, revision: str | None, **settings: Any) -> Any:
@@ -122,8 +191,19 @@ def parameter_count(model: PreTrainedModel) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def save_model_folder(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str) -> None:
+def save_model_folder(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    path: str,
+    state: Mapping[str, Tensor] | None = None,
+) -> None:
     """Publish the model and its tokenizer as a Hugging Face folder at local `path`, whole or not at all.
+
+    Args:
+        model: what to save.
+        tokenizer: its tokenizer.
+        path: the folder, which is replaced where it exists.
+        state: the model's weights by name, where it doesn't hold all of them itself (`sharding.gathered_state`).
 
     Raises:
         TrainingError: it can't be written.
@@ -133,7 +213,7 @@ def save_model_folder(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     disable_progress_bar()  # type: ignore[no-untyped-call]
     temporary = storage.temporary_directory_beside(path)
     try:
-        model.save_pretrained(temporary)
+        model.save_pretrained(temporary, state_dict=None if state is None else dict(state))
         tokenizer.save_pretrained(temporary)
         storage.publish_directory(temporary, path)
     except OSError as error:

@@ -13,10 +13,7 @@ module imports torch and Streaming: do so in the function that trains.
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,17 +29,14 @@ from ipt_stream.mixture.order import training_order
 from ipt_stream.mixture.pack import padding
 from ipt_stream.mixture.plan import Plan, load_plan
 from ipt_stream.progress import log
+from ipt_stream.training.shared_memory import alone, remove_orphans
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 IGNORED_LABEL = -100
 HASH = "xxh64"
-SHARED_MEMORY = Path("/dev/shm")
 _METHOD = "ipt_stream_planned"
-_SHARED_NAME = re.compile(
-    r"(\d{6,})_(locals|barrier|next_epoch|cache_usage|shard_states|shard_access_times|resume|epoch_shape|epoch_data)"
-)
 
 
 def open_loader(
@@ -150,16 +144,21 @@ class PlannedDataset(StreamingDataset):  # type: ignore[misc,unused-ignore]
         _check_data(mixture, plan)
         if cache_bytes is not None:
             _check_cache(mixture, plan, cache, cache_bytes)
-        if world.is_local_leader:
-            remove_orphans()
-        super().__init__(
-            streams=_streams(mixture, plan, cache),
-            batch_size=global_batch_size // world.num_ranks,
-            num_canonical_nodes=1,
-            shuffle=False,
-            validate_hash=HASH,
-            cache_limit=cache_bytes,
-        )
+        with alone(world.is_local_leader):
+            if world.is_local_leader:
+                remove_orphans()
+            try:
+                super().__init__(
+                    streams=_streams(mixture, plan, cache),
+                    batch_size=global_batch_size // world.num_ranks,
+                    num_canonical_nodes=1,
+                    shuffle=False,
+                    validate_hash=HASH,
+                    cache_limit=cache_bytes,
+                )
+            except ValueError as error:
+                fix = "give each training that runs on this machine a cache directory of its own"
+                raise MixtureError(f"{mixture} can't be opened", got=str(error), fix=fix) from error
         batching_methods[_METHOD] = _generate_work
         self.batching_method = _METHOD
         self.length = self.steps * global_batch_size // world.num_ranks
@@ -221,43 +220,6 @@ class Collate:
             ends = input_ids == self.eos_token_id
             batch["document_ids"] = (ends.cumsum(dim=1) - ends.long()).masked_fill(padded, -1)
         return batch
-
-
-def remove_orphans() -> None:
-    """Remove Streaming's shared memory that killed processes left on this machine, and no other process's.
-
-    Streaming steps over what a killed run left, so that it piles up, and refuses a cache directory that is named in
-    it. Its own `clean_stale_shared_memory` would also pull away what another training on this machine is using; here
-    only what no living process has mapped goes.
-    """
-    if not SHARED_MEMORY.is_dir():
-        return
-    found: dict[str, list[Path]] = {}
-    for path in SHARED_MEMORY.iterdir():
-        match = _SHARED_NAME.fullmatch(path.name)
-        if match and path.stat().st_uid == os.getuid():
-            found.setdefault(match[1], []).append(path)
-    if not found:
-        return
-    mapped = _mapped_prefixes()
-    for prefix, paths in found.items():
-        if prefix not in mapped:
-            log.info("removing shared memory %s_* of a run that was killed", prefix)
-            locks = [Path(gettempdir()) / f"{prefix}_{name}" for name in ("barrier_filelock", "cache_filelock")]
-            for path in (*paths, *locks):
-                path.unlink(missing_ok=True)
-
-
-def _mapped_prefixes() -> set[str]:
-    """The prefixes of Streaming's shared memory that living processes of this user have mapped."""
-    prefixes: set[str] = set()
-    for maps in Path("/proc").glob("[0-9]*/maps"):
-        try:
-            text = maps.read_text()
-        except (PermissionError, FileNotFoundError, ProcessLookupError):
-            continue  # another user's process, whose memory is not ours to remove, or one that has just ended
-        prefixes |= set(re.findall(rf"{SHARED_MEMORY}/(\d{{6,}})_", text))
-    return prefixes
 
 
 def _streams(mixture: str, plan: Plan, cache: str | None) -> list[Stream]:

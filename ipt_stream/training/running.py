@@ -1,0 +1,79 @@
+"""How a training is run: on what, watched by whom, saved where. Nothing here changes what comes out but by rounding."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from pydantic import Field
+
+from ipt_stream.config import Settings
+from ipt_stream.errors import TrainingError
+
+
+class WandbSettings(Settings):
+    """Weights & Biases; its API key is in the environment (WANDB_API_KEY), or `wandb login` has kept it."""
+
+    project: str | None = None
+    """The project; null: W&B's own default."""
+    entity: str | None = None
+    """The team; null: the user."""
+    group: str | None = None
+    """Runs of one group are shown together."""
+    tags: tuple[str, ...] = ()
+    """Tags of the run."""
+
+
+class MlflowSettings(Settings):
+    """MLflow."""
+
+    experiment_name: str | None = None
+    """The experiment; null: as MLFLOW_EXPERIMENT_NAME says, or MLflow's own default."""
+    tracking_uri: str | None = None
+    """Where its server is, or a directory; null: as MLFLOW_TRACKING_URI says."""
+
+
+class LoggerSettings(Settings):
+    """Where figures go besides `metrics.jsonl`: each step's loss, throughput, utilisation, evaluation."""
+
+    tensorboard: bool = False
+    """Write event files under `<output>/tensorboard`."""
+    wandb: WandbSettings | None = None
+    """Send to Weights & Biases; `{}` takes its defaults, null sends nothing."""
+    mlflow: MlflowSettings | None = None
+    """Send to MLflow; `{}` takes its defaults, null sends nothing."""
+
+
+class RunSettings(Settings):
+    """How a training is run."""
+
+    fsdp: bool = False
+    """Shard weights, gradients and Adam's state over the ranks (FSDP 2), where a model doesn't fit on one GPU. Rank 0
+    loads the model, the others get their parts of it; checkpoints are whole, and are gathered in rank 0's main memory
+    (12 bytes a parameter), so that they can be resumed on any number of ranks."""
+    compile: bool = False
+    """Compile each decoder layer with `torch.compile`: once, as all are alike. It takes a minute at each start."""
+    checkpoint_folder: str | None = None
+    """Where checkpoints are kept: a local directory, or an object-store URL, to which each is copied and from which it
+    is fetched where the local disk has no newer one; null: `<output>/checkpoints` alone."""
+    device_flops: float | None = Field(default=None, gt=0)
+    """The most floating-point operations a second of one device, to tell its utilisation (`throughput/device/mfu`);
+    null: as Composer knows the GPU. Devices that it doesn't know, CPUs among them, have no utilisation then."""
+    loggers: LoggerSettings = LoggerSettings()
+    """Where figures go besides `metrics.jsonl`."""
+
+
+def check_loggers(settings: LoggerSettings) -> None:
+    """Raises `TrainingError`, before anything starts, where a logger that is asked for is not installed."""
+    asked = (
+        ("tensorboard", "tensorboardX", settings.tensorboard),
+        ("wandb", "wandb", settings.wandb is not None),
+        ("mlflow", "mlflow", settings.mlflow is not None),
+    )
+    for name, package, is_wanted in asked:
+        if is_wanted and find_spec(package) is None:
+            raise TrainingError(
+                f"loggers.{name} needs a package that is not installed",
+                wanted=package,
+                got="nothing by that name",
+                fix=f"pip install {package}, or leave loggers.{name} out",
+            )
