@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, model_validator
 
@@ -24,7 +24,7 @@ from ipt_stream.training.models import (
     parameter_count,
     save_model_folder,
 )
-from ipt_stream.tuning.pairs import MAX_CONTEXTS, TuningExample, TuningSource, read_source
+from ipt_stream.tuning.pairs import MAX_CONTEXTS, TuningExample, TuningSource, listing, read_source
 from ipt_stream.tuning.sequences import EncodedShot, FewShot, Phase, batch_arrays, encode_shots, plan_batches
 
 if TYPE_CHECKING:
@@ -87,13 +87,8 @@ def tune(config: TuneConfig) -> StageReport:
         LedgerError: the output directory was made with other settings.
     """
     settings = config.model_dump(mode="json", exclude={"output"})
-    settings["listing"] = _listing([*config.sources, *config.validation])
+    settings["listing"] = [listing(source) for source in (*config.sources, *config.validation)]
     return run_once(config.output, "tune", settings, lambda stage: _tune(config, stage))
-
-
-def _listing(sources: Sequence[TuningSource]) -> list[list[Any]]:
-    """The files of the sources with their sizes: other data is another stage."""
-    return [[path, storage.size(path)] for source in sources for path in storage.expand([source.path])]
 
 
 def _tune(config: TuneConfig, stage: Stage) -> StageReport:
