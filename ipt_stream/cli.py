@@ -66,7 +66,7 @@ def _run(options: argparse.Namespace) -> int:
         _say("\n".join(records) if options.json else format_view(view, colour=sys.stdout.isatty()))
         return 0
     verb = VERBS[options.verb]
-    overrides = list(options.overrides)
+    overrides = [*options.overrides, *["dry_run=true"] * getattr(options, "dry_run", False)]
     if options.verb == "sample-world":
         mapping = {"output": options.directory, "seed": options.seed, "documents": options.documents}
         given = {key: value for key, value in mapping.items() if value is not None}
@@ -106,6 +106,8 @@ def _parser() -> argparse.ArgumentParser:
             made.add_argument("overrides", metavar="key=value", nargs="*", help="other settings (shard_documents=N)")
             continue
         _add_config(made)
+        if "dry_run" in verb.options:
+            made.add_argument("--dry-run", action="store_true", help="say what it would be, and write nothing")
     _add_config(_add(verbs, "run", "run a recipe of stages", "ipt-stream run jobs/configs/demo.yaml"))
     status = _add(verbs, "status", "say how far a synthesis run is, from storage alone", "ipt-stream status out/pubmed")
     status.add_argument("directory", metavar="DIR", help="the run's output")

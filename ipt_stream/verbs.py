@@ -21,6 +21,7 @@ class Verb:
         function: name of its function there; it takes the settings and gives a `StageReport`.
         help: what it does, in a line.
         example: a command that works after `make demo`, or shows the form.
+        options: settings that are also options of the command: `dry_run` is `--dry-run`.
     """
 
     module: str
@@ -28,6 +29,7 @@ class Verb:
     function: str
     help: str
     example: str
+    options: tuple[str, ...] = ()
 
     def load_config_class(self) -> type[Settings]:
         """Import the stage's settings class."""
@@ -46,7 +48,8 @@ VERBS: dict[str, Verb] = {
         "TuneConfig",
         "tune",
         "tune an instruction synthesizer on contexts with question-answer pairs",
-        "ipt-stream tune jobs/configs/tune.yaml output=out/synthesizer",
+        "ipt-stream tune jobs/configs/tune.yaml --dry-run",
+        options=("dry_run",),
     ),
     "synthesize": Verb(
         "ipt_stream.synthesis.pipeline",
@@ -61,6 +64,7 @@ VERBS: dict[str, Verb] = {
         "mix",
         "render, pack and plan what the trainer will stream",
         "ipt-stream mix jobs/configs/mix.yaml seed=1",
+        options=("dry_run",),
     ),
     "pretrain": Verb(
         "ipt_stream.training.pretrain",

@@ -25,6 +25,7 @@ pytestmark = [
 ]
 
 TINY = {"hidden_size": 64, "intermediate_size": 96, "layers": 1, "heads": 2, "kv_heads": 1, "dropout": 0.1}
+QUALITY = {"every_steps": 60, "contexts": 6, "responses": 6, "shots": 2, "max_new_tokens": 24}
 KEEPERS = ("Ada", "Ben", "Cyd", "Dov", "Eve", "Fay", "Gus", "Hal")
 
 
@@ -47,7 +48,8 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config(examples: Path, output: Path, **changes: Any) -> TuneConfig:
     settings = {
         "sources": [{"path": str(examples)}],
-        "validation": [{"path": str(examples)}],
+        "held_out": 0.2,
+        "quality": QUALITY,
         "output": str(output),
         "model": TINY,
         "vocab_size": 400,
@@ -78,7 +80,9 @@ def test_tuning_learns_and_publishes_a_folder_that_loads(tuned: Path) -> None:
     figures = finished_figures(str(tuned))
     assert figures is not None
     assert figures["steps"] == 150
-    assert (figures["examples_mills"], figures["examples_bridges"], figures["pairs"]) == (48, 48, 96)
+    counts = [int(figures[name]) for name in ("examples_mills", "examples_bridges", "held_out", "pairs")]
+    assert counts[0] + counts[1] == counts[3] == 96 - counts[2]
+    assert 10 <= counts[2] <= 30
     assert float(figures["loss_last"]) < float(figures["loss_first"]) / 3
     assert float(figures["loss_validation"]) < float(figures["loss_first"]) / 3
     tokenizer = AutoTokenizer.from_pretrained(tuned / "model")
@@ -88,6 +92,33 @@ def test_tuning_learns_and_publishes_a_folder_that_loads(tuned: Path) -> None:
     assert model.config.vocab_size == len(tokenizer)
     assert [step for step, _ in losses(tuned)] == list(range(3, 151, 3))
     assert len(list((tuned / "checkpoints").iterdir())) == 2
+
+
+def evaluations(output: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (output / "evaluations.jsonl").read_text().splitlines()]
+
+
+def test_loss_and_quality_on_held_out_contexts_are_followed(tuned: Path) -> None:
+    found = evaluations(tuned)
+    assert [record["step"] for record in found] == [60, 120, 150]
+    names = {"loss_validation", "response_f1", "pair_f1", "pair_f1_few", "pairs_a_text"}
+    assert all(record.keys() == {"step", *names} for record in found)
+    assert all(0 <= record[name] <= 1 for record in found for name in ("response_f1", "pair_f1", "pair_f1_few"))
+    assert found[-1]["loss_validation"] < found[0]["loss_validation"]
+    assert found[-1]["pair_f1"] >= 0.5, "its one question is always the same; the answer is half of the pair"
+    figures = finished_figures(str(tuned))
+    assert figures is not None
+    assert {name: figures[name] for name in names} == {name: round(found[-1][name], 4) for name in names}
+
+
+def test_the_examples_are_kept_apart_as_they_were_tuned_and_measured_on(tuned: Path, examples: Path) -> None:
+    from ipt_stream.tuning.pairs import read_examples
+
+    train, held = (read_examples(str(tuned / "examples" / f"{part}.jsonl")) for part in ("train", "held_out"))
+    figures = finished_figures(str(tuned))
+    assert figures is not None
+    assert [len(train), len(held)] == [figures["pairs"], figures["held_out"]]
+    assert sorted(map(str, train + held)) == sorted(map(str, read_examples(str(examples))))
 
 
 def test_asked_again_it_skips_and_with_other_settings_it_refuses(examples: Path, tuned: Path) -> None:
@@ -115,6 +146,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_bits(
     resumed = int(float(str(figures["resumed_from"])))
     assert 40 <= resumed < 150
     assert losses(killed) == losses(tuned)
+    assert evaluations(killed) == evaluations(tuned)
     weights = [path / "model" / "model.safetensors" for path in (killed, tuned)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
     assert capfd.readouterr().out == ""
@@ -136,7 +168,7 @@ def test_accumulating_over_microbatches_gives_the_same_losses(examples: Path, tu
     plain = {key: value for key, value in settings.items() if key != "microbatch_sequences"}
     model = {**TINY, "dropout": 0.0}
     for name, fit in (("whole", plain), ("parts", settings)):
-        tune(config(examples, tmp_path / name, model=model, steps=10, validation=[], fit=fit))
+        tune(config(examples, tmp_path / name, model=model, steps=10, held_out=0, quality=None, fit=fit))
     for (_, whole), (_, parts) in zip(losses(tmp_path / "whole"), losses(tmp_path / "parts"), strict=True):
         assert parts == pytest.approx(whole, rel=1e-4)
 

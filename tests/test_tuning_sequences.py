@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 from ipt_stream.corpus.pair import Pair
 from ipt_stream.errors import InputError, TrainingError
 from ipt_stream.synthesis.prompt import format_context, format_pairs, format_shot
-from ipt_stream.tuning.pairs import SourceFormat, TuningExample, TuningSource, read_examples, read_source
+from ipt_stream.tuning.pairs import (
+    PairFormat,
+    TuningExample,
+    TuningSource,
+    examples_text,
+    read_examples,
+    read_source,
+    split_held_out,
+)
 from ipt_stream.tuning.sequences import (
     EncodedShot,
     Phase,
@@ -237,7 +245,7 @@ def test_a_long_context_is_cut_into_windows_that_hold_their_answers(
     ]
     file = tmp_path_factory.mktemp("squad") / "x.json"
     file.write_text(json.dumps({"data": [{"paragraphs": [{"context": context, "qas": questions}]}]}))
-    examples, counts = read_source(TuningSource(path=str(file), format=SourceFormat.SQUAD), limit)
+    examples, counts = read_source(TuningSource(source="published/squad", path=str(file)), limit)
     assert counts["contexts_cut"] == (len(context) > limit)
     assert sorted(p.instruction for e in examples for p in e.pairs) == sorted(f"{i}?" for i in asked)
     for example in examples:
@@ -245,21 +253,64 @@ def test_a_long_context_is_cut_into_windows_that_hold_their_answers(
         assert all(pair.response in example.context for pair in example.pairs)
 
 
+@given(st.lists(st.integers(1, 8), min_size=1, max_size=40), st.floats(0, 0.99), st.floats(0, 0.99), st.integers(0, 9))
+def test_no_context_is_tuned_on_and_held_out_whole_or_as_a_window(
+    windows: list[int], share: float, other: float, seed: int
+) -> None:
+    pair = (Pair("Q?", "A"),)
+    examples = [
+        TuningExample(source, f"text {number} part {window}", pair, origin=f"text {number}")
+        for number, count in enumerate(windows)
+        for window in range(count)
+        for source in ("a", "b")
+    ]
+    kept, held = split_held_out(examples, share, seed)
+    assert sorted(map(str, kept + held)) == sorted(map(str, examples))
+    assert not {item.document for item in kept} & {item.document for item in held}
+    more = split_held_out(examples, max(share, other), seed)[1]
+    assert set(map(str, held)) <= set(map(str, more)), "what is held out stays so"
+
+
+def test_about_the_share_of_the_contexts_is_held_out_and_each_seed_its_own() -> None:
+    examples = [TuningExample("a", f"text {number}", (Pair("Q?", "A"),)) for number in range(2000)]
+    held = [split_held_out(examples, 0.1, seed)[1] for seed in (0, 1)]
+    assert all(150 < len(found) < 250 for found in held)
+    assert held[0] != held[1]
+    spaced = [TuningExample("b", item.context.replace(" ", "  "), item.pairs) for item in examples]
+    assert [item.context.replace("  ", " ") for item in split_held_out(spaced, 0.1, 0)[1]] == [
+        item.context for item in held[0]
+    ], "the same text in another source, with other white space, is on the same side"
+
+
+def test_examples_come_back_from_their_lines(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_bytes(examples_text(EXAMPLES))
+    assert read_examples(str(tmp_path / "x.jsonl")) == EXAMPLES
+
+
 @pytest.mark.parametrize(
-    ("folder", "layout", "pairs"),
-    [("squad", "squad", 1185), ("covid_qa", "squad", 1360), ("pubmedqa", "pubmedqa", 1000),
-     ("fairytaleqa", "fairytaleqa", 2032), ("aqua_rat", "aqua_rat", 508), ("cos_e", "cos_e", 950)],
+    ("folder", "contexts", "windows", "pairs"),
+    [("squad", 240, 243, 1185), ("covid_qa", 98, 478, 1360), ("pubmedqa", 1000, 1000, 1000),
+     ("fairytaleqa", 804, 806, 2032), ("aqua_rat", 508, 508, 508), ("cos_e", 950, 950, 950)],
 )  # fmt: skip
-def test_published_data_sets_are_read_whole(shared_data: Path, folder: str, layout: str, pairs: int) -> None:
-    source = TuningSource(path=str(shared_data / "tuning" / folder), format=SourceFormat(layout))
+def test_published_data_sets_are_read_whole(
+    shared_data: Path, folder: str, contexts: int, windows: int, pairs: int
+) -> None:
+    source = TuningSource(source=f"published/{folder}", path=str(shared_data / "tuning" / folder))
+    whole, _ = read_source(source, None)
     examples, counts = read_source(source, 2000)
-    assert sum(len(example.pairs) for example in examples) == pairs
+    assert [len(whole), len(examples)] == [contexts, windows]
+    for read in (whole, examples):
+        assert sum(len(example.pairs) for example in read) == pairs
     assert all(len(example.context) <= 2600 for example in examples)
     assert not counts["empty_pairs"]
-    if layout in ("aqua_rat", "cos_e"):
-        thoughts = [
-            p.response.split("\nTherefore")[0] for e in examples for p in e.pairs if "\nTherefore" in p.response
-        ]
-        assert len(thoughts) > pairs // 3
-        contexts = "\n".join(example.context for example in examples)
-        assert not any(thought in contexts for thought in thoughts if len(thought) > 40), "a rationale is no context"
+    formats = Counter(PairFormat.of(pair) for example in examples for pair in example.pairs)
+    thoughts = [p.response.split("\nTherefore")[0] for e in examples for p in e.pairs if "\nTherefore" in p.response]
+    if folder in ("aqua_rat", "cos_e"):
+        assert formats.keys() == {PairFormat.MULTIPLE_CHOICE, PairFormat.MULTIPLE_CHOICE_COT}
+        assert abs(len(thoughts) / pairs - 0.5) < 0.06
+        texts = "\n".join(example.context for example in examples)
+        assert not any(thought in texts for thought in thoughts if len(thought) > 40), "a rationale is no context"
+    elif folder == "pubmedqa":
+        assert all(abs(count / pairs - 1 / 3) < 0.05 for count in formats.values()) and len(formats) == 3
+    else:
+        assert formats == {PairFormat.FREE_FORM: pairs}

@@ -27,7 +27,7 @@ from pydantic import Field, model_validator
 from ipt_stream import storage
 from ipt_stream.baselines.reading_comprehension.keywords import Keywords
 from ipt_stream.baselines.reading_comprehension.mining import mine
-from ipt_stream.config import Settings
+from ipt_stream.config import Settings, fingerprint
 from ipt_stream.corpus.data_folder import data_files
 from ipt_stream.corpus.document import Document
 from ipt_stream.corpus.formats import ShardSpec
@@ -50,7 +50,8 @@ from ipt_stream.synthesis.results import (
     load_raw,
 )
 from ipt_stream.synthesis.tally import tally
-from ipt_stream.tuning.pairs import SourceFormat, TuningSource, read_source
+from ipt_stream.tuning.pairs import TuningSource, read_source
+from ipt_stream.tuning.source_file import load_source_file
 
 ROWS_A_UNIT = 2048
 ROWS_A_PART = 512
@@ -92,8 +93,9 @@ class SourceConfig(Settings):
     """What `path` holds."""
     path: str | tuple[str, ...]
     """A synthesis run's directory (the first four kinds), or files, globs and directories (pairs, text)."""
-    format: SourceFormat | None = None
-    """Of pairs: how they are laid out; null: found out, the project's own or `{"question", "response"}` lines."""
+    format: str | None = None
+    """Of pairs: the source that reads them (`published/squad`, `mine.yaml`: tuning/source_file.py); null: found out,
+    the project's own format or `{"question", "response"}` lines."""
     text_column: str | None = None
     """Of text: the column that holds it; null: found out."""
     split: str | None = None
@@ -281,7 +283,10 @@ def listing(config: SourceConfig, run: FinishedRun | None) -> tuple[Any, int]:
         size = sum(reference.rows for reference in run.references) * ABOUT_BYTES_A_ROW
         return {"plan": plan, "segments": [reference.sha256 for reference in run.references]}, size
     shards = list_shards(InputConfig(shards=_files(config)))
-    return listing_fingerprint(shards), sum(shard.size_bytes for shard in shards)
+    found: Any = listing_fingerprint(shards)
+    if config.format is not None:
+        found = [found, fingerprint(load_source_file(config.format))]
+    return found, sum(shard.size_bytes for shard in shards)
 
 
 def units(name: str, config: SourceConfig, run: FinishedRun | None) -> Iterator[Unit]:
@@ -402,7 +407,7 @@ def _pairs(name: str, config: SourceConfig) -> Iterator[Unit]:
                 yield unit
         return
     for path in config.paths:
-        for unit in _tuning_units(name, number, TuningSource(path=path, format=config.format)):
+        for unit in _tuning_units(name, number, TuningSource(path=path, source=config.format)):
             number += len(unit.examples)
             yield unit
 

@@ -1,6 +1,10 @@
 """The `tune` stage: a synthesizer that writes pairs about the text it is given (paper, section 2.1).
 
-sources -> examples -> a tokenizer, trained or taken -> shots, sequences, batches -> fit -> <output>/model
+    sources -> examples -> a tokenizer, trained or taken -> shots, sequences, batches -> fit -> <output>/model
+       `-> held-out examples ------------------------------------> loss and quality, every so many steps
+
+The examples are kept in `<output>/examples/`, `train.jsonl` and `held_out.jsonl`, in the project's own format: the one
+for mixtures that the tuning data is part of, the other for whoever measures the synthesizer later.
 """
 
 from __future__ import annotations
@@ -15,35 +19,48 @@ from ipt_stream import storage
 from ipt_stream.config import Settings
 from ipt_stream.progress import log
 from ipt_stream.stage import Figure, Stage, StageReport, run_once
-from ipt_stream.training.fit import FitSettings, fit
-from ipt_stream.training.models import (
-    ModelConfig,
-    build_model,
-    load_model,
-    load_tokenizer,
-    parameter_count,
-    save_model_folder,
-)
-from ipt_stream.tuning.pairs import MAX_CONTEXTS, TuningExample, TuningSource, read_source
-from ipt_stream.tuning.sequences import EncodedShot, FewShot, Phase, batch_arrays, encode_shots, plan_batches
+from ipt_stream.training.fit import FitSettings, FitSummary, fit
+from ipt_stream.training.lora import ADAPTER, LoraSettings, add_adapters, merge, save_adapter, trained_model
+from ipt_stream.training.models import ModelConfig, parameter_count, save_model_folder
+from ipt_stream.training.tune_batches import batch_loader, padding_of
+from ipt_stream.training.tune_data import TuneData, read_data
+from ipt_stream.training.tune_measure import QualitySettings, evaluation_of
+from ipt_stream.training.tune_model import tuning_model, tuning_tokenizer
+from ipt_stream.training.tune_presets import TunePreset, expanded
+from ipt_stream.training.tune_report import dry_run_lines
+from ipt_stream.tuning.pairs import MAX_CONTEXTS, TuningSource, examples_text, listing
+from ipt_stream.tuning.sequences import EncodedShot, FewShot, Phase, encode_shots, plan_batches
 
 if TYPE_CHECKING:
-    from torch import Tensor
-    from torch.utils.data import DataLoader
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+EXAMPLES, TRAIN_FILE, HELD_OUT_FILE, MODEL = "examples", "train.jsonl", "held_out.jsonl", "model"
 
 
 class TuneConfig(Settings):
     """Settings of the `tune` stage."""
 
+    preset: TunePreset | None = None
+    """Settings of the paper's (tune_presets.py), of which this file says what is different; null: none."""
     sources: tuple[TuningSource, ...] = Field(min_length=1)
     """The data sets to tune on."""
     output: str
     """A local directory; the model goes into its `model`."""
+    held_out: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the contexts that is not tuned on but measured on, by a hash of the seed and the context."""
     validation: tuple[TuningSource, ...] = ()
-    """Data sets to measure the loss on at the end."""
+    """Data sets to measure on besides, such as the paper's unseen ones."""
+    quality: QualitySettings | None = None
+    """How often, and on how much of what is held out, loss and quality are measured; null: the loss alone, on all of
+    it, at the end."""
     base_model: str | None = None
     """A Hugging Face folder or hub id to start from, with its tokenizer; null: from scratch, as `model` says."""
+    base_revision: str | None = None
+    """Commit of a hub id."""
+    lora: LoraSettings | None = None
+    """Train adapters beside the base model's layers (`{}` takes the defaults); null: all weights."""
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    """Dropout of the base model's attention weights while training; null: as its configuration says."""
     model: ModelConfig = ModelConfig()
     """The architecture, where there is no `base_model`."""
     vocab_size: int = Field(default=2048, gt=0)
@@ -65,7 +82,16 @@ class TuneConfig(Settings):
     fit: FitSettings = FitSettings()
     """Optimizer, schedule, precision and checkpoints."""
     seed: int = 0
-    """Of the weights and of the order of everything."""
+    """Of the weights, of the order of everything, and of what is held out."""
+    dry_run: bool = False
+    """Only say what the tuning would be, with one formatted example, and write nothing."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or given.get("preset") not in list(TunePreset):
+            return given
+        return expanded(TunePreset(given["preset"]), given)
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -76,35 +102,76 @@ class TuneConfig(Settings):
         if self.base_model is None and self.max_seq_len > self.model.max_position_embeddings:
             longest = self.model.max_position_embeddings
             raise ValueError(f"max_seq_len {self.max_seq_len} is more than model.max_position_embeddings {longest}")
+        if self.base_model is None and (self.lora is not None or self.dropout is not None):
+            raise ValueError("lora and dropout are for a base_model; a new model has model.dropout")
+        if self.quality is not None and not self.held_out and not self.validation:
+            raise ValueError("quality is measured on what is held out: set held_out, or validation")
+        if self.quality is not None and self.quality.max_new_tokens >= self.max_seq_len:
+            raise ValueError(f"quality.max_new_tokens must leave room in max_seq_len {self.max_seq_len}")
         return self
 
 
 def tune(config: TuneConfig) -> StageReport:
     """Train a synthesizer as `config` says and publish it at `<output>/model`; a killed run goes on where it was.
 
+    Adapters (`lora`) are published at `<output>/adapter`, and at `<output>/model` only where they are to be merged.
+
     Raises:
         InputError: a source can't be read. TrainingError: the data does not fit the settings, or training fails.
         LedgerError: the output directory was made with other settings.
     """
-    settings = config.model_dump(mode="json", exclude={"output"})
-    settings["listing"] = _listing([*config.sources, *config.validation])
+    if config.dry_run:
+        data = read_data(config)
+        planned = _planned(config, data, tuning_tokenizer(config, data.train))
+        return StageReport({}, dry_run_lines(config, data, *planned), stopped=True)
+    settings = config.model_dump(mode="json", exclude={"output", "dry_run", "preset"})
+    settings["listing"] = [listing(source) for source in (*config.sources, *config.validation)]
     return run_once(config.output, "tune", settings, lambda stage: _tune(config, stage))
 
 
-def _listing(sources: Sequence[TuningSource]) -> list[list[Any]]:
-    """The files of the sources with their sizes: other data is another stage."""
-    return [[path, storage.size(path)] for source in sources for path in storage.expand([source.path])]
-
-
 def _tune(config: TuneConfig, stage: Stage) -> StageReport:
-    examples, read_counts = _read(config, config.sources)
-    if config.base_model is None:
-        tokenizer: PreTrainedTokenizerBase = _trained_tokenizer(config, examples)
-        model = build_model(config.model, tokenizer, config.seed)
-    else:
-        tokenizer = load_tokenizer(config.base_model)
-        model = load_model(config.base_model)
-    shots, encode_counts = encode_shots(examples, tokenizer, config.max_seq_len)
+    data = read_data(config)
+    for name, examples in ((TRAIN_FILE, data.train), (HELD_OUT_FILE, data.held_out)):
+        storage.publish_bytes(storage.join(config.output, EXAMPLES, name), examples_text(examples))
+    tokenizer = tuning_tokenizer(config, data.train)
+    shots, batches, left = _planned(config, data, tokenizer)
+    model = tuning_model(config, tokenizer)
+    adapted = None
+    if config.lora is not None:
+        adapted = add_adapters(model, config.lora, str(config.base_model), config.seed)
+        model = trained_model(adapted)
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    log.info("tune: %s", f"{trained:,} parameters to train, {len(shots):,} shots, {len(batches):,} steps")
+    summary = fit(
+        model,
+        batch_loader(batches, shots, padding_of(tokenizer)),
+        config.fit,
+        steps=len(batches),
+        output=config.output,
+        seed=config.seed,
+        name="tune",
+        evaluation=evaluation_of(config, data, tokenizer, len(batches)) if data.held_out else None,
+    )
+    figures = _figures(config, data, shots, batches, summary, left)
+    figures |= {"parameters": parameter_count(model), "parameters_trained": trained}
+    if adapted is not None:
+        save_adapter(adapted, tokenizer, storage.join(config.output, ADAPTER))
+    if adapted is None or (config.lora is not None and config.lora.merged):
+        whole: PreTrainedModel = model if adapted is None else merge(adapted)
+        save_model_folder(whole, tokenizer, storage.join(config.output, MODEL))
+    loss = f"loss {figures['loss_first']} -> {figures['loss_last']}"
+    lines = [f"synthesizer: {figures['parameters']:,} parameters, {summary.tokens:,} tokens, {loss}"]
+    if summary.evaluations:
+        measured = [f"{name} {value:.3g}" for name, value in summary.evaluations[-1].items() if name != "step"]
+        lines.append(f"held out: {len(data.held_out):,} contexts, {', '.join(measured)}")
+    return stage.finish(figures, tuple(lines))
+
+
+def _planned(
+    config: TuneConfig, data: TuneData, tokenizer: PreTrainedTokenizerBase
+) -> tuple[list[EncodedShot], list[list[FewShot]], Counter[str]]:
+    """The shots, the batches of all steps, and how many examples were cut or left out for their length."""
+    shots, left = encode_shots(data.train, tokenizer, config.max_seq_len)
     batches = plan_batches(
         shots,
         config.phases,
@@ -114,22 +181,22 @@ def _tune(config: TuneConfig, stage: Stage) -> StageReport:
         epochs=config.epochs,
         seed=config.seed,
     )
-    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    log.info("tune: %s", f"{parameter_count(model):,} parameters, {len(shots):,} shots, {len(batches):,} steps")
-    summary = fit(
-        model,
-        batch_loader(batches, shots, padding),
-        config.fit,
-        steps=len(batches),
-        output=config.output,
-        seed=config.seed,
-        name="tune",
-    )
+    return shots, batches, left
+
+
+def _figures(
+    config: TuneConfig,
+    data: TuneData,
+    shots: Sequence[EncodedShot],
+    batches: Sequence[Sequence[FewShot]],
+    summary: FitSummary,
+    left: Counter[str],
+) -> dict[str, Figure]:
     figures: dict[str, Figure] = {
-        "parameters": parameter_count(model),
-        **{f"examples_{source}": n for source, n in sorted(Counter(e.source for e in examples).items())},
-        **dict(sorted((read_counts + encode_counts).items())),
-        "pairs": sum(len(example.pairs) for example in examples),
+        **{f"examples_{source}": n for source, n in sorted(Counter(e.source for e in data.train).items())},
+        **dict(sorted((data.left_out() + left).items())),
+        "pairs": sum(len(example.pairs) for example in data.train),
+        "held_out": len(data.held_out),
         "shots": len(shots),
         "sequences": sum(len(batch) for batch in batches),
         "steps": summary.steps,
@@ -139,68 +206,5 @@ def _tune(config: TuneConfig, stage: Stage) -> StageReport:
         "loss_first": round(summary.first_loss, 4),
         "loss_last": round(summary.last_loss, 4),
     }
-    if config.validation:
-        held_out = encode_shots(_read(config, config.validation)[0], tokenizer, config.max_seq_len)[0]
-        figures["loss_validation"] = round(_validation_loss(model, held_out, config, padding), 4)
-    save_model_folder(model, tokenizer, storage.join(config.output, "model"))
-    loss = f"loss {figures['loss_first']} -> {figures['loss_last']}"
-    line = f"synthesizer: {figures['parameters']:,} parameters, {summary.tokens:,} tokens, {loss}"
-    return stage.finish(figures, (line,))
-
-
-def _read(config: TuneConfig, sources: Sequence[TuningSource]) -> tuple[list[TuningExample], Counter[str]]:
-    examples: list[TuningExample] = []
-    counts: Counter[str] = Counter()
-    for source in sources:
-        read, left = read_source(source, config.max_context_characters, config.max_contexts)
-        examples += read
-        counts += left
-    return examples, counts
-
-
-def _trained_tokenizer(config: TuneConfig, examples: Sequence[TuningExample]) -> PreTrainedTokenizerFast:
-    from ipt_stream.synthesis.prompt import format_shot
-    from ipt_stream.tuning.sequences import shot_of
-    from ipt_stream.tuning.tokenizer import train_tokenizer
-
-    return train_tokenizer((format_shot(shot_of(example, example.pairs)) for example in examples), config.vocab_size)
-
-
-def batch_loader(
-    batches: Sequence[Sequence[FewShot]], shots: Sequence[EncodedShot], padding: int
-) -> DataLoader[dict[str, Tensor]]:
-    """A loader of ready batches, in order: `input_ids`, `labels` and `attention_mask`, each (sequences, longest)."""
-    import torch
-    from torch.utils.data import DataLoader
-
-    def tensors(batch: Sequence[FewShot]) -> dict[str, Tensor]:
-        names = ("input_ids", "labels", "attention_mask")
-        return dict(zip(names, map(torch.from_numpy, batch_arrays(batch, shots, padding)), strict=True))
-
-    return DataLoader(batches, batch_size=None, shuffle=False, collate_fn=tensors)  # type: ignore[arg-type]
-
-
-def _validation_loss(model: PreTrainedModel, shots: Sequence[EncodedShot], config: TuneConfig, padding: int) -> float:
-    """Mean loss a pair token over all of `shots`, one a sequence."""
-    import torch
-
-    from ipt_stream.training.composer_parts import mean_loss
-    from ipt_stream.training.fit import count_tokens
-
-    batches = plan_batches(
-        shots,
-        [Phase(shots=1)],
-        max_seq_len=config.max_seq_len,
-        tokens_per_batch=config.tokens_per_batch,
-        steps=None,
-        epochs=1,
-        seed=config.seed,
-    )
-    total, counted = 0.0, 0
-    model.eval()  # type: ignore[no-untyped-call]
-    with torch.inference_mode():
-        for batch in batch_loader(batches, shots, padding):
-            tokens = count_tokens(batch)["loss_generating"]
-            total += float(mean_loss(model, batch["input_ids"], batch["labels"])) * tokens
-            counted += tokens
-    return total / max(1, counted)
+    measured = summary.evaluations[-1] if summary.evaluations else {}
+    return figures | {name: round(value, 4) for name, value in measured.items() if name != "step"}

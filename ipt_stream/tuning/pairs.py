@@ -1,35 +1,57 @@
 """What the synthesizer is tuned on: contexts, each with all of its instruction-response pairs (paper, section 2.1).
 
-A source is one published data set. Reading it goes in four steps, and what each leaves out is counted by reason:
+A source is one data set. Reading it goes in four steps, and what each leaves out is counted by reason:
 
-    a reader yields (context, pair, where the answer stands) -> pairs are gathered by context
+    a reader gives (context, pair, where the answer stands) -> pairs are gathered by context
         -> contexts longer than the limit are cut into windows, each keeping the pairs whose answers it holds
         -> the contexts with the most pairs are kept, at most 10,000 a source (appendix B)
 
-The project's own format is JSON lines: `{"source", "context", "pairs": [{"instruction", "response"}]}`.
+How a data set is read, its source file says (source_file.py). The project's own format needs none: JSON lines of
+`{"source", "context", "pairs": [{"instruction", "response"}]}`.
 """
 
 from __future__ import annotations
 
-import csv
-import io
+import hashlib
 import json
-import re
+import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import accumulate
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any, Self
+
+from pydantic import Field, model_validator
 
 from ipt_stream import storage
-from ipt_stream.config import Settings
-from ipt_stream.corpus.cut import cut
-from ipt_stream.corpus.pair import Pair, instruction_text, response_text
+from ipt_stream.config import Settings, fingerprint
+from ipt_stream.corpus.pair import COT_REQUEST, OPTIONS_HEADER, Pair
+from ipt_stream.corpus.selection import is_selected
 from ipt_stream.errors import InputError
+from ipt_stream.tuning.render import Found, row_pairs
+from ipt_stream.tuning.rows import data_files, json_lines, reported, source_rows
+from ipt_stream.tuning.source_file import SourceFile, is_path, load_source_file, source_name
+from ipt_stream.tuning.windows import windows
 
 MAX_CONTEXTS = 10_000
+
+
+class PairFormat(StrEnum):
+    """The four formats of a pair (paper, table 7)."""
+
+    FREE_FORM = "free_form"
+    MULTIPLE_CHOICE = "multiple_choice"
+    FREE_FORM_COT = "free_form_cot"
+    MULTIPLE_CHOICE_COT = "multiple_choice_cot"
+
+    @classmethod
+    def of(cls, pair: Pair) -> PairFormat:
+        """The format that a pair's instruction is in."""
+        thinks = pair.instruction.endswith(COT_REQUEST)
+        if OPTIONS_HEADER in pair.instruction:
+            return cls.MULTIPLE_CHOICE_COT if thinks else cls.MULTIPLE_CHOICE
+        return cls.FREE_FORM_COT if thinks else cls.FREE_FORM
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,42 +62,84 @@ class TuningExample:
         source: the data set it is from; examples of one source share sequences.
         context: the raw text.
         pairs: at least one pair.
+        origin: names the whole context that this one is a window of; empty where it is whole.
     """
 
     source: str
     context: str
     pairs: tuple[Pair, ...]
+    origin: str = ""
 
-
-class SourceFormat(StrEnum):
-    """How a source is laid out on disk."""
-
-    EXAMPLES = "examples"
-    SQUAD = "squad"
-    PUBMEDQA = "pubmedqa"
-    FAIRYTALEQA = "fairytaleqa"
-    AQUA_RAT = "aqua_rat"
-    COS_E = "cos_e"
+    @property
+    def document(self) -> str:
+        """Names the whole context by its words: the same for all its windows, and for the same text elsewhere."""
+        return self.origin or _named(self.context)
 
 
 class TuningSource(Settings):
-    """One data set to tune on."""
+    """One data set to tune on. A text alone stands for `{source: ...}`."""
 
-    name: str | None = None
-    """What its examples are called; null: each row's own `source` (format `examples`), else the format's name."""
-    path: str
-    """A file, a glob or a directory; local, or an object-store URL."""
-    format: SourceFormat = SourceFormat.EXAMPLES
-    """`examples` is the project's own; the others read a data set as published."""
-
-
-class Found(NamedTuple):
-    """One pair as a reader finds it; `start` is where its answer stands in the context, None where unknown."""
-
-    context: str
-    pair: Pair
-    start: int | None = None
     source: str | None = None
+    """A packaged source (`squad`; tuning/sources/) or the path of a source file of your own (`mine.yaml`); null: `path`
+    holds examples in the project's own format."""
+    path: str | None = None
+    """A file, a glob or a directory; local, or an object-store URL: where the data is, in place of what the source file
+    says. Null: as it says; a file of your own means files beside it."""
+    name: str | None = None
+    """What its examples are called; null: the source file's name, or, in the project's own format, each row's own."""
+    thought_share: float | None = Field(default=None, ge=0, le=1)
+    """In this share of the pairs that have a rationale it is the thought; null: as the source file says."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, given: Any) -> Any:
+        return {"source": given} if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self.source is None and self.path is None:
+            raise ValueError("a source, a path or both")
+        if self.source is None and self.thought_share is not None:
+            raise ValueError("thought_share is for a source with rationales; examples are as they are")
+        _ = self.file
+        return self
+
+    @cached_property
+    def file(self) -> SourceFile | None:
+        """Its source file; None for the project's own format. Raises `ConfigError` as `load_source_file` does."""
+        return None if self.source is None else load_source_file(self.source)
+
+    @property
+    def label(self) -> str:
+        """What it is called where its rows have no names of their own, and in messages."""
+        if self.name is not None:
+            return self.name
+        return source_name(self.source) if self.source is not None else os.path.basename(str(self.path))
+
+    @property
+    def root(self) -> str | None:
+        """Where its files are; None: where its source file says."""
+        if self.path is not None or self.source is None or self.file is None:
+            return self.path
+        return os.path.dirname(self.source) or "." if is_path(self.source) and self.file.data.hub is None else None
+
+
+def listing(source: TuningSource) -> list[Any]:
+    """What names a source's content, as JSON: its source file, and local files with their sizes.
+
+    Data on the hub is named by id and revision alone: without a commit as revision, it may change unnoticed.
+
+    Raises:
+        InputError: nothing is at its path.
+    """
+    file = source.file
+    if file is None:
+        return [[path, storage.size(path)] for path in storage.expand([str(source.path)])]
+    found: list[Any] = [fingerprint(file)]
+    if file.data.hub is None or source.root is not None:
+        for place in (file.data, *(join.data for join in file.joins)):
+            found += [[path, storage.size(path)] for path, _ in data_files(place, source.label, source.root)]
+    return found
 
 
 def read_examples(path: str) -> list[TuningExample]:
@@ -88,224 +152,107 @@ def read_source(
 ) -> tuple[list[TuningExample], Counter[str]]:
     """The examples of `source`, in the order of the data, and how much was cut or left out, by reason.
 
-    The reasons: `contexts_cut` (cut into windows), `windows_without_pairs` (of those), `duplicate_pairs` (the same
-    instruction again, ignoring case), `empty_pairs`, `contexts_over_the_limit`.
+    The reasons: those of `Left` (render.py), `contexts_cut` (cut into windows), `windows_without_pairs` (of those),
+    `duplicate_pairs` (the same instruction again, ignoring case), `contexts_over_the_limit`.
 
     Raises:
-        InputError: nothing matches the path, or a file is not what the format says.
+        InputError: nothing matches the path, a file is not what the format says, or its rows don't fit its source file.
     """
     counts: Counter[str] = Counter()
     gathered: dict[tuple[str, str], dict[str, Found]] = {}
-    for found in _read(source):
-        name = source.name or found.source or source.format.value
+    for name, context, found in _read(source, counts):
         instruction, response = found.pair.instruction.strip(), found.pair.response.strip()
-        if not instruction or not response or not found.context.strip():
+        if not instruction or not response or not context.strip():
             counts["empty_pairs"] += 1
             continue
-        pairs = gathered.setdefault((name, found.context), {})
+        pairs = gathered.setdefault((name, context), {})
         if instruction.casefold() in pairs:
             counts["duplicate_pairs"] += 1
             continue
         pairs[instruction.casefold()] = found._replace(pair=Pair(instruction, response))
     examples: list[TuningExample] = []
     for (name, context), pairs in gathered.items():
-        examples += _windowed(name, context, list(pairs.values()), max_context_characters, counts)
+        if max_context_characters is None or len(context) <= max_context_characters:
+            examples.append(TuningExample(name, context, tuple(found.pair for found in pairs.values())))
+            continue
+        counts["contexts_cut"] += 1
+        origin = _named(context)
+        for text, held in windows(context, list(pairs.values()), max_context_characters):
+            if held:
+                examples.append(TuningExample(name, text, held, origin))
+            else:
+                counts["windows_without_pairs"] += 1
     if not examples:
-        raise InputError(
-            f"no pairs in {source.path}", wanted=f"{source.format.value} data", fix="check path and format"
-        )
+        left = ", ".join(f"{count} {reason}" for reason, count in counts.items())
+        fix = "check the path and the source file"
+        raise InputError(f"source {source.label} has no pairs", wanted="at least one", got=left or "no rows", fix=fix)
     best = sorted(range(len(examples)), key=lambda i: -len(examples[i].pairs))[:max_contexts]
     counts["contexts_over_the_limit"] = len(examples) - len(best)
     return [examples[i] for i in sorted(best)], +counts
 
 
-def _windowed(
-    source: str, context: str, found: Sequence[Found], limit: int | None, counts: Counter[str]
-) -> Iterator[TuningExample]:
-    """The context as it is, or, where it is over `limit` characters, its windows that have pairs.
+def split_held_out(
+    examples: Iterable[TuningExample], share: float, seed: int
+) -> tuple[list[TuningExample], list[TuningExample]]:
+    """The examples to tune on, and about `share` of them held out, by a hash of (seed, the words of the whole context).
 
-    A pair goes to the window in which its answer starts, and the window is drawn out to where the answer ends. A pair
-    whose answer isn't a quotation goes to the window that shares the most words with it.
+    No context is in both, whole or as a window, in whatever source it is; and raising the share keeps all held out so
+    far.
     """
-    if limit is None or len(context) <= limit:
-        yield TuningExample(source, context, tuple(item.pair for item in found))
+    kept: list[TuningExample] = []
+    held: list[TuningExample] = []
+    for example in examples:
+        (held if is_selected(seed, f"held out:{example.document}", share) else kept).append(example)
+    return kept, held
+
+
+def examples_text(examples: Sequence[TuningExample]) -> bytes:
+    """The examples as JSON lines in the project's own format."""
+    lines = (
+        {
+            "source": example.source,
+            "context": example.context,
+            "pairs": [{"instruction": pair.instruction, "response": pair.response} for pair in example.pairs],
+        }
+        for example in examples
+    )
+    return "".join(json.dumps(line) + "\n" for line in lines).encode()
+
+
+def _named(context: str) -> str:
+    return hashlib.sha256(" ".join(context.split()).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _read(source: TuningSource, counts: Counter[str]) -> Iterator[tuple[str, str, Found]]:
+    """Every pair with the name of its source and its context; what rows don't give is counted."""
+    file = source.file
+    if file is None:
+        yield from _own_format(source)
         return
-    counts["contexts_cut"] += 1
-    last = list(accumulate(map(len, cut(context, limit, _characters))))
-    spans = list(zip([0, *last], last, strict=False))
-    words = [frozenset(re.findall(r"\w+", context[start:end].casefold())) for start, end in spans]
-    held: list[list[Pair]] = [[] for _ in spans]
-    ends = [end for _, end in spans]
-    for item in found:
-        start = item.start if item.start is not None else context.find(item.pair.response)
-        if 0 <= start < len(context):
-            window = next(i for i, (_, end) in enumerate(spans) if start < end)
-            ends[window] = max(ends[window], min(start + len(item.pair.response), len(context)))
-        else:
-            asked = frozenset(re.findall(r"\w+", f"{item.pair.instruction} {item.pair.response}".casefold()))
-            window = max(range(len(spans)), key=lambda i: len(words[i] & asked))
-        held[window].append(item.pair)
-    for (start, _), end, pairs in zip(spans, ends, held, strict=True):
-        if pairs:
-            yield TuningExample(source, context[start:end].strip(), tuple(pairs))
-        else:
-            counts["windows_without_pairs"] += 1
+    name = source.label
+    share = file.thought_share if source.thought_share is None else source.thought_share
+    for place, row in source_rows(file, name, source.root):
+        with reported(name, place, row):
+            context, pairs = row_pairs(file, row, share, counts)
+        for found in pairs:
+            yield name, context, found
 
 
-def _characters(text: str) -> list[tuple[int, int]]:
-    """Offsets that make a window's budget one of characters: no tokenizer is known yet when sources are read."""
-    return [(at, at + 1) for at in range(len(text))]
-
-
-def _read(source: TuningSource) -> Iterator[Found]:
-    paths = storage.expand([source.path])
-    match source.format:
-        case SourceFormat.EXAMPLES:
-            return _examples(paths)
-        case SourceFormat.SQUAD:
-            return _squad(paths)
-        case SourceFormat.PUBMEDQA:
-            return _pubmedqa(paths)
-        case SourceFormat.FAIRYTALEQA:
-            return _fairytaleqa(paths)
-        case SourceFormat.AQUA_RAT:
-            return _aqua_rat(paths)
-        case SourceFormat.COS_E:
-            return _cos_e(paths)
-
-
-def _examples(paths: Sequence[str]) -> Iterator[Found]:
-    for path, line, row in _json_lines(paths):
-        try:
-            context, source, pairs = row["context"], row["source"], row["pairs"]
-            fields = [context, source, *(pair[key] for pair in pairs for key in ("instruction", "response"))]
-        except (KeyError, TypeError) as error:
-            raise _malformed(path, line, f"missing or wrong: {error}") from error
-        if not pairs or not all(isinstance(field, str) for field in fields):
-            raise _malformed(path, line, "no pairs" if not pairs else "a field that is not text")
-        for pair in pairs:
-            yield Found(context, Pair(pair["instruction"], pair["response"]), source=source)
+def _own_format(source: TuningSource) -> Iterator[tuple[str, str, Found]]:
+    for path in storage.expand([str(source.path)]):
+        for number, row in json_lines(path):
+            try:
+                context, name, pairs = row["context"], row["source"], row["pairs"]
+                fields = [context, name, *(pair[key] for pair in pairs for key in ("instruction", "response"))]
+            except (KeyError, TypeError) as error:
+                raise _malformed(path, number + 1, f"missing or wrong: {error}") from error
+            if not pairs or not all(isinstance(field, str) for field in fields):
+                raise _malformed(path, number + 1, "no pairs" if not pairs else "a field that is not text")
+            for pair in pairs:
+                found = Found(Pair(pair["instruction"], pair["response"]), pair["response"])
+                yield source.name or name, context, found
 
 
 def _malformed(path: str, line: int, got: str) -> InputError:
     wanted = '{"source", "context", "pairs": [{"instruction", "response"}, ...]}'
     return InputError(f"{path}, line {line} is not a tuning example", wanted=wanted, got=got, fix="mend or remove it")
-
-
-def _squad(paths: Sequence[str]) -> Iterator[Found]:
-    """SQuAD's JSON: articles of paragraphs with questions; the first answer of each, with its place."""
-    for path in paths:
-        with _shape(path, "SQuAD JSON"):
-            for article in _json(path)["data"]:
-                for paragraph in article["paragraphs"]:
-                    for question in paragraph["qas"]:
-                        for answer in question["answers"][:1]:
-                            pair = Pair(question["question"], answer["text"])
-                            yield Found(paragraph["context"], pair, _answer_start(answer))
-
-
-def _answer_start(answer: dict[str, Any]) -> int:
-    """Where the answer's text starts once white space around it is gone."""
-    text = answer["text"]
-    return int(answer["answer_start"]) + len(text) - len(text.lstrip())
-
-
-def _pubmedqa(paths: Sequence[str]) -> Iterator[Found]:
-    """An abstract has one question, so formats take turns: the long answer, yes / no / maybe, that with a thought."""
-    for path in paths:
-        with _shape(path, "PubMedQA JSON"):
-            rows = [row for row in _json(path).values() if isinstance(row, dict)]  # the test labels are bare strings
-            for number, row in enumerate(rows):
-                question, thought, answer = row["QUESTION"], row["LONG_ANSWER"], row["final_decision"]
-                if number % 3 == 0:
-                    pair = Pair(question, thought)
-                else:
-                    pair = _choice(question, ("yes", "no", "maybe"), answer, thought if number % 3 == 1 else None)
-                yield Found("\n\n".join(row["CONTEXTS"]), pair)
-
-
-def _fairytaleqa(paths: Sequence[str]) -> Iterator[Found]:
-    """Two trees of CSV, `questions/` and `section-stories/`; a question's context is the sections that it names."""
-    for path in (path for path in paths if path.endswith("-questions.csv")):
-        story = path.replace("/questions/", "/section-stories/").removesuffix("-questions.csv") + "-story.csv"
-        if story not in paths:
-            raise InputError(f"{path} has no story", wanted=story, got="no such file", fix="name the folder of both")
-        with _shape(path, "FairytaleQA CSV"):
-            sections = {row["section"]: row["text"] for row in _csv(story)}
-            for row in _csv(path):
-                named = [part.strip() for part in row["cor_section"].split(",")]
-                context = "\n\n".join(sections[section] for section in named)
-                yield Found(context, Pair(row["question"], row["answer1"]))
-
-
-def _aqua_rat(paths: Sequence[str]) -> Iterator[Found]:
-    """Algebra problems without a context: the problem is the text, its last sentence with the options the instruction.
-
-    The rationale gives the answer away, so it is never part of the text: in every other problem it is the thought of
-    the response, in the rest it is not used.
-    """
-    for path, line, row in _json_lines(paths):
-        with _shape(f"{path}, line {line}", "an AQuA-RAT problem"):
-            options = [re.sub(r"^\s*[A-E]\s*\)\s*", "", option) for option in row["options"]]
-            thought = row["rationale"] if line % 2 else None
-            pair = _choice(_last_sentence(row["question"]), options, options["ABCDE".index(row["correct"])], thought)
-            yield Found(row["question"], pair)
-
-
-def _cos_e(paths: Sequence[str]) -> Iterator[Found]:
-    """CommonsenseQA questions, with explanations in a second file, joined on `id`; the question is the text.
-
-    As in AQuA-RAT, the explanation is a thought in every other question that has one, and never part of the text.
-    """
-    rows = list(_json_lines(paths))
-    thoughts = {row["id"]: row["explanation"]["open-ended"] for _, _, row in rows if "explanation" in row}
-    for path, line, row in rows:
-        if "question" not in row:
-            continue
-        with _shape(f"{path}, line {line}", "a CommonsenseQA question"):
-            question, choices = row["question"]["stem"], row["question"]["choices"]
-            answer = next(choice["text"] for choice in choices if choice["label"] == row["answerKey"])
-            thought = thoughts.get(row["id"]) if line % 2 else None
-            pair = _choice(_last_sentence(question), [choice["text"] for choice in choices], answer, thought)
-            yield Found(question, pair)
-
-
-def _choice(question: str, options: Sequence[str], answer: str, thought: str | None) -> Pair:
-    return Pair(instruction_text(question, options, thought is not None), response_text(answer, thought))
-
-
-def _last_sentence(text: str) -> str:
-    return re.split(r"(?<=[.?!])\s+", text.strip())[-1]
-
-
-@contextmanager
-def _shape(place: str, wanted: str) -> Iterator[None]:
-    """Turns the errors of reading a foreign layout into an `InputError` that names the place."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, StopIteration) as error:
-        got = f"{type(error).__name__}: {error}"
-        raise InputError(f"{place} can't be read", wanted=wanted, got=got, fix="check `format`") from error
-
-
-def _json(path: str) -> Any:
-    return json.loads(storage.read_bytes(path))
-
-
-def _csv(path: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(storage.read_bytes(path).decode("utf-8-sig"))))
-
-
-def _json_lines(paths: Sequence[str]) -> Iterator[tuple[str, int, dict[str, Any]]]:
-    """Every row with its file and line, from 1; blank lines are no rows."""
-    for path in paths:
-        for number, line in enumerate(storage.read_bytes(path).splitlines(), start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise InputError(f"{path}, line {number} is not JSON", got=str(error)) from error
-            if not isinstance(row, dict):
-                raise InputError(f"{path}, line {number} is not a JSON object", got=type(row).__name__)
-            yield path, number, row
