@@ -67,7 +67,8 @@ def evaluation_of(config: TuneConfig, data: TuneData, tokenizer: PreTrainedToken
     Raises:
         TrainingError: no held-out context fits in the length.
     """
-    from ipt_stream.training.fit import Evaluation, uses_bfloat16
+    from ipt_stream.training.fit import Evaluation
+    from ipt_stream.training.fit_settings import uses_bfloat16
 
     settings = config.quality
     bfloat16 = uses_bfloat16(config.fit.precision)
