@@ -69,6 +69,9 @@ def merge(base: Path | dict[str, Any], overrides: Sequence[str], where: str) -> 
         mapping = OmegaConf.to_container(merged, resolve=True)
     except (OmegaConfBaseException, YAMLError, UnicodeDecodeError, TypeError) as error:  # TypeError: a list over a map
         raise ConfigError(f"{where} can't be read", got=str(error), fix="mend the YAML there") from error
+    except TypeError as error:
+        wanted = "a list in place of a list, a mapping of a mapping"
+        raise ConfigError(f"{where}: an override is of another kind than what is there", wanted=wanted) from error
     if not isinstance(mapping, dict):
         raise ConfigError(f"{where} is not a configuration", wanted="a YAML mapping", got=type(mapping).__name__)
     return {str(key): value for key, value in mapping.items()}

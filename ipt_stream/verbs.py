@@ -84,7 +84,7 @@ VERBS: dict[str, Verb] = {
         "ipt_stream.evaluation.evaluate",
         "EvaluateConfig",
         "evaluate",
-        "evaluate models on tasks, through lm-eval",
+        "evaluate models on suites of tasks through lm-eval, side by side",
         "ipt-stream evaluate jobs/configs/evaluate.yaml",
     ),
     "analyze": Verb(

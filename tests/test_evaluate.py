@@ -6,11 +6,12 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from evaluating import QUESTIONS, SCHEMAS, lines, load_direct, log_likelihood, pair
+from evaluating import config as any_config
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,59 +20,14 @@ from ipt_stream.evaluation.branches import batches, grow
 from ipt_stream.evaluation.evaluate import EvaluateConfig, evaluate
 from ipt_stream.evaluation.tasks import TaskSettings, load_task
 
-QUESTIONS: list[dict[str, Any]] = [
-    {"query": "who built the old bridge", "choices": ["the miller", "a keeper of the stone town"], "gold": 1},
-    {"query": "what is by the river", "choices": ["a town", "the mill", "new stone works of a keeper"], "gold": 0},
-    {
-        "query": "where lives the keeper",
-        "choices": ["by the bridge", "by the river", "in town", "the old works"],
-        "gold": 2,
-    },
-    {"query": "was the town new", "choices": ["a", "the"], "gold": 0},
-    {"query": "what works by the river? ", "choices": ["the new mill", "the old mill"], "gold": 1},
-    {"query": "who is the keeper of the stone", "choices": ["a miller", "bridge", "x"], "gold": 1},
-]
-SCHEMAS: list[dict[str, Any]] = [
-    {"context_options": ["the miller met the keeper and he", "he"], "continuation": "was old.", "gold": 0},
-    {"context_options": ["who lives by a bridge", "who lives by a river"], "continuation": "in town", "gold": 1},
-]
-
-
-def lines(path: Path, rows: Sequence[Any]) -> str:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    return str(path)
-
 
 def config(folder: Path, model: Path, tasks: dict[str, Any], **settings: Any) -> EvaluateConfig:
-    return EvaluateConfig.model_validate(
-        {"output": str(folder / "out"), "models": {"tiny": str(model)}, "tasks": tasks, "device": "cpu", **settings}
-    )
-
-
-def pair(folder: Path, task: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "out" / "results" / "tiny" / f"{task}.json").read_text("utf-8"))
-    return found
-
-
-def log_likelihood(model: Any, tokenizer: Any, context: str, continuation: str, bos: bool = False) -> float:
-    """Token by token, one sequence at a time, with nothing shared or cut."""
-    import torch
-
-    before = tokenizer(context, add_special_tokens=False).input_ids
-    ids = tokenizer(context + continuation, add_special_tokens=False).input_ids
-    start = [tokenizer.bos_token_id] if bos else []
-    with torch.inference_mode():
-        log_probabilities = model(torch.tensor([start + ids])).logits[0].double().log_softmax(-1)
-    places = range(len(start) + len(before), len(start) + len(ids))
-    return sum(float(log_probabilities[i - 1, (start + ids)[i]]) for i in places)
+    return any_config(folder, model, tasks=tasks, **settings)
 
 
 @pytest.fixture(scope="module")
 def direct(model_folder: Path) -> Any:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    model = AutoModelForCausalLM.from_pretrained(model_folder).eval()
-    return model, AutoTokenizer.from_pretrained(model_folder)
+    return load_direct(model_folder)
 
 
 @pytest.mark.parametrize("bos", [False, True])

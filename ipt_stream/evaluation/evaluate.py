@@ -1,112 +1,128 @@
 """The evaluate stage: every model answers every task through lm-eval, and what they scored is put side by side.
 
 A finished (model, task) pair is published at once, as `results/MODEL/TASK.json`; a run that was killed asks only what
-is missing. Paper: section 3 and appendix C (`acc_norm`, shots by task).
+is missing, and so does one with further models or tasks. Paper: section 3 and appendix C (`acc_norm`, shots by task).
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
-
-from pydantic import Field, StringConstraints
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from ipt_stream import storage
-from ipt_stream.config import Settings, fingerprint
+from ipt_stream.config import fingerprint
 from ipt_stream.errors import EvaluationError
-from ipt_stream.evaluation.quiet import calm_libraries, quiet
-from ipt_stream.evaluation.results import Result, Score, from_json, mean_score, tables, to_json
-from ipt_stream.evaluation.tasks import METRICS, Kind, Task, TaskSettings, load_task
+from ipt_stream.evaluation import provenance
+from ipt_stream.evaluation.quiet import calm_libraries, calm_vllm, cpu_build_named, hub_answers, quiet
+from ipt_stream.evaluation.results import Result, average, from_json, mean_score, to_json
+from ipt_stream.evaluation.settings import Backend, Dtype, EvaluateConfig
+from ipt_stream.evaluation.suites import Suite, expand
+from ipt_stream.evaluation.table import AVERAGE, sources, tables
+from ipt_stream.evaluation.tasks import METRICS, Kind, Task, load_task
 from ipt_stream.progress import log
 from ipt_stream.stage import Figure, Stage, StageReport, run_once
 
 if TYPE_CHECKING:
-    from ipt_stream.evaluation.harness import Answers
+    from ipt_stream.evaluation.harness import Answers, Asked
+    from ipt_stream.evaluation.metered import Metered
 
-_MIB = 1 << 20
-_MODEL_FILES = (".json", ".safetensors", ".bin", ".model", ".txt")
-_NOT_THE_MODEL = ("stage.json", "README.md", "generation_config.json")
+    Loader = Callable[[EvaluateConfig, str], Metered]
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-
-
-class Dtype(StrEnum):
-    """Type of the weights while they are evaluated."""
-
-    AUTO = "auto"
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-    FLOAT16 = "float16"
+__all__ = ["EvaluateConfig", "evaluate"]
 
 
-class EvaluateConfig(Settings):
-    """Settings of `ipt-stream evaluate`."""
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is to be asked, all checked.
 
-    output: str
-    """Directory of the results."""
-    models: dict[Name, str] = Field(min_length=1)
-    """Hugging Face model folders, by the name that tables show."""
-    tasks: dict[Name, TaskSettings] = Field(min_length=1)
-    """Tasks, by the name that tables show."""
-    limit: int | None = Field(default=None, ge=1)
-    """Ask only the first so many questions of each task that has no limit of its own; null asks all."""
-    seed: int = 0
-    """Seed of the draw of the shots."""
-    batch_size: int = Field(default=128, ge=1)
-    """Most sequences in one forward pass."""
-    batch_tokens: int = Field(default=4096, ge=1)
-    """Most tokens in one forward pass, padding included; one sequence may be longer. Some 65,536 suit a GPU."""
-    device: str | None = None
-    """Where models run: `cpu`, `cuda`, `cuda:1`; null takes a GPU where there is one."""
-    dtype: Dtype = Dtype.AUTO
-    """Type of the weights; `auto` is float32 on a CPU, elsewhere the folder's own."""
-    add_bos_token: bool | None = None
-    """Whether prompts begin with the tokenizer's BOS; null leaves it to the tokenizer."""
-    max_length: int | None = Field(default=None, ge=2)
-    """Window in tokens; null is the model's own. What doesn't fit is cut from the left and counted."""
+    Attributes:
+        config: the settings.
+        suites: those that are asked.
+        tasks: all tasks, those of suites last.
+        models: fingerprints of the models by name.
+        pairs: what a result's `identity` has to be, by model and task.
+        load: gives the model of a name.
+    """
+
+    config: EvaluateConfig
+    suites: Sequence[Suite]
+    tasks: Sequence[Task]
+    models: Mapping[str, str]
+    pairs: Mapping[str, Mapping[str, str]]
+    load: Loader
 
 
-def evaluate(config: EvaluateConfig) -> StageReport:
-    """Evaluate `config.models` on `config.tasks` into `config.output`; the report's lines are the table.
+def evaluate(config: EvaluateConfig, load: Loader | None = None) -> StageReport:
+    """Evaluate `config.models` on `config.suites` and `config.tasks` into `config.output`; the report's lines are the
+    table.
 
-    Files: `results.json`, `results.md` and `results/MODEL/TASK.json` with scores, standard errors and chance levels.
+    Files: `results.json`, `results.md`, `results.png` and `results/MODEL/TASK.json`, with scores, standard errors,
+    chance levels, and fingerprints of the models, of what they were trained on, and of the code.
+
+    Args:
+        config: what to do.
+        load: gives the model of a name, to be asked and then closed; None: `load_backend`.
 
     Raises:
         InputError: a question file is missing or a line of it is wrong.
         EvaluationError: a model or a task can't be used. Both come before any model is loaded.
-        LedgerError: the output belongs to other settings, models or questions.
+        LedgerError: the output belongs to other settings, models, questions or code.
     """
-    tasks = [load_task(name, settings, config.limit) for name, settings in config.tasks.items()]
-    models = {name: _model_identity(name, folder) for name, folder in config.models.items()}
-    identities = {task.name: task.identity for task in tasks}
-    settings = {"models": models, "tasks": identities, "scoring": _scoring(config)}
-    return run_once(config.output, "evaluate", settings, lambda stage: _run(config, tasks, models, stage))
+    suites, named = expand(config.suites)
+    for name in config.tasks:
+        if name in named:
+            raise EvaluationError(f"task {name} is there twice", wanted="one of that name", got="a suite's too")
+    tasks = [load_task(name, settings, config.limit) for name, settings in {**config.tasks, **named}.items()]
+    models = {name: provenance.model_identity(name, folder) for name, folder in config.models.items()}
+    scoring, code = config.scoring(), provenance.code_identity()
+    settings = {"models": models, "tasks": {t.name: t.identity for t in tasks}, "scoring": scoring, "code": code}
+    pairs = {
+        model: {task.name: fingerprint([identity, task.identity, scoring, code]) for task in tasks}
+        for model, identity in models.items()
+    }
+    _reopen(config.output, settings)
+    work = _Work(config, suites, tasks, models, pairs, load or load_backend)
+    return run_once(config.output, "evaluate", settings, lambda stage: _run(work, stage))
 
 
-def _run(config: EvaluateConfig, tasks: Sequence[Task], models: Mapping[str, str], stage: Stage) -> StageReport:
-    calm_libraries(offline=all(task.kind is not Kind.LM_EVAL for task in tasks))
-    results: dict[str, dict[str, Result]] = {}
+def _reopen(output: str, settings: Mapping[str, Any]) -> None:
+    """Let an evaluation be asked again with more or fewer models and tasks; what stays must be the same.
+
+    What is finished stays in `results/`, under its own identity.
+    """
+    path = storage.join(output, "stage.json")
+    known = storage.read_json(path) if storage.exists(path) else None
+    if known is None or known.get("verb") != "evaluate" or known["settings"] == settings:
+        return
+    before = known["settings"]
+    if any(before.get(key) != settings[key] for key in ("scoring", "code")):
+        return
+    if all(before[key].get(name, it) == it for key in ("models", "tasks") for name, it in settings[key].items()):
+        storage.remove(path)
+
+
+def _run(work: _Work, stage: Stage) -> StageReport:
+    output = work.config.output
+    known = {
+        model: {task: _finished(output, model, task, pair) for task, pair in pairs.items()}
+        for model, pairs in work.pairs.items()
+    }
+    missing = {model: [task for task in work.tasks if known[model][task.name] is None] for model in work.models}
     asked, seconds = 0, 0.0
-    for model, identity in models.items():
-        pairs = {task.name: fingerprint([identity, task.identity, _scoring(config)]) for task in tasks}
-        known = {name: _finished(config.output, model, name, pair) for name, pair in pairs.items()}
-        missing = [task for task in tasks if known[task.name] is None]
-        for result in _ask_all(config, model, missing, pairs) if missing else ():
-            storage.publish_json(_pair_path(config.output, model, result.task), to_json(result))
-            known[result.task] = result
-            asked, seconds = asked + result.n, seconds + result.seconds
-        results[model] = {name: result for name, result in known.items() if result is not None}
-    lines = tables(results)
-    records = {m: {t: to_json(result) for t, result in by_task.items()} for m, by_task in results.items()}
-    storage.publish_json(storage.join(config.output, "results.json"), {**stage.settings, "results": records})
-    storage.publish_bytes(storage.join(config.output, "results.md"), ("\n".join(lines) + "\n").encode())
+    for model, result in _ask_all(work, missing):
+        storage.publish_json(_pair_path(output, model, result.task), to_json(result))
+        known[model][result.task] = result
+        asked, seconds = asked + result.n, seconds + result.seconds
+    results = {
+        model: {task: result for task, result in by_task.items() if result is not None}
+        for model, by_task in known.items()
+    }
+    lines = _publish(work, stage, results)
     figures: dict[str, Figure] = {
-        "models": len(models),
-        "tasks": len(tasks),
+        "models": len(work.models),
+        "tasks": len(work.tasks),
         "questions": sum(result.n for by_task in results.values() for result in by_task.values()),
         "questions_truncated": sum(result.truncated for by_task in results.values() for result in by_task.values()),
     }
@@ -116,46 +132,114 @@ def _run(config: EvaluateConfig, tasks: Sequence[Task], models: Mapping[str, str
         for task, result in by_task.items():
             metric, score = result.main()
             figures[f"{model}/{task}/{metric}"] = round(score.value, 4)
+        for suite in _whole(work.suites):
+            mean, _ = average([by_task[task] for task in suite.tasks])
+            figures[f"{model}/{suite.name}/{AVERAGE}"] = round(mean.value, 4)
     return stage.finish(figures, lines)
 
 
-def _ask_all(config: EvaluateConfig, name: str, tasks: Sequence[Task], pairs: Mapping[str, str]) -> Iterator[Result]:
-    """Load the model `name` and ask it `tasks`, giving each result as it is there."""
+def _publish(work: _Work, stage: Stage, results: Mapping[str, Mapping[str, Result]]) -> tuple[str, ...]:
+    """Write `results` as JSON, Markdown and PNG; gives the Markdown's lines."""
     with quiet():
-        from ipt_stream.evaluation.harness import ask
-        from ipt_stream.evaluation.model import default_device, load_model
+        from ipt_stream.evaluation.plot import png
 
-        device = config.device or default_device()
-        model = load_model(
-            name,
-            config.models[name],
-            device=device,
-            dtype="float32" if config.dtype is Dtype.AUTO and device == "cpu" else config.dtype.value,
-            batch_size=config.batch_size,
-            batch_tokens=config.batch_tokens,
-            add_bos_token=config.add_bos_token,
-            max_length=config.max_length,
-        )
-    for task in tasks:
-        with quiet():
-            answers = ask(model, task, config.seed)
-        result = _result(name, task, answers, pairs[task.name])
-        metric, score = result.main()
-        rate = result.n / max(result.seconds, 1e-9)
-        log.info("%-12s %-24s %s %s  %.0f questions/s", name, task.name, metric, score, rate)
-        yield result
+        plot = png(results, work.suites)
+    mixtures = {name: provenance.mixture_of(folder) for name, folder in work.config.models.items()}
+    lines = (*tables(results, work.suites), "", *sources(work.models, mixtures, provenance.code_identity()))
+    averages = {
+        suite.name: {
+            model: asdict(average([by_task[task] for task in suite.tasks])[0]) for model, by_task in results.items()
+        }
+        for suite in _whole(work.suites)
+    }
+    record = {
+        **stage.settings,
+        "mixtures": mixtures,
+        "suites": {suite.name: list(suite.tasks) for suite in work.suites},
+        "averages": averages,
+        "results": {model: {task: to_json(r) for task, r in by_task.items()} for model, by_task in results.items()},
+    }
+    path = storage.join(work.config.output, "results")
+    storage.publish_json(f"{path}.json", record)
+    storage.publish_bytes(f"{path}.md", ("\n".join(lines) + "\n").encode())
+    storage.publish_bytes(f"{path}.png", plot)
+    return lines
+
+
+def _whole(suites: Sequence[Suite]) -> list[Suite]:
+    """The suites that have an average."""
+    return [suite for suite in suites if suite.averaged and not suite.without]
+
+
+def _ask_all(work: _Work, missing: Mapping[str, Sequence[Task]]) -> Iterator[tuple[str, Result]]:
+    """Ask each model what is missing, giving each result as it is there. Tasks are built before any model is loaded."""
+    wanted = {task.name: task for tasks in missing.values() for task in tasks}
+    if not wanted:
+        return
+    needs_hub = any(task.from_hub for task in wanted.values())
+    offline = not (needs_hub and hub_answers())
+    if needs_hub and offline:
+        log.warning("the hub doesn't answer: only data sets that its cache holds can be asked")
+    calm_libraries(offline=offline)
+    with quiet():
+        from ipt_stream.evaluation.harness import Asked
+
+        built = {name: Asked(task) for name, task in wanted.items()}
+    for name, tasks in missing.items():
+        if tasks:
+            for result in _ask_one(work, name, [built[task.name] for task in tasks]):
+                yield name, result
+
+
+def _ask_one(work: _Work, name: str, tasks: Sequence[Asked]) -> Iterator[Result]:
+    config = work.config
+    with quiet():
+        model = work.load(config, name)
+    try:
+        for asked in tasks:
+            bos = config.add_bos_token
+            with quiet():
+                answers = asked.ask(model, config.seed, bos if bos is not None else asked.task.kind is Kind.DOMAIN)
+            result = _result(name, asked.task, answers, work.pairs[name][asked.task.name])
+            metric, score = result.main()
+            rate = result.n / max(result.seconds, 1e-9)
+            log.info("%-12s %-24s %s %s  %.0f questions/s", name, result.task, metric, score, rate)
+            yield result
+    finally:
+        model.close()
+
+
+def load_backend(config: EvaluateConfig, name: str) -> Metered:
+    """The model `name` in the backend that `config` says. Raises `EvaluationError` where it can't be loaded."""
+    from ipt_stream.evaluation.model import default_device, load_model
+
+    device = config.device or default_device()
+    settings: dict[str, Any] = {
+        "device": device,
+        "dtype": "float32" if config.dtype is Dtype.AUTO and device == "cpu" else config.dtype.value,
+        "batch_size": config.batch_size,
+        "batch_tokens": config.batch_tokens,
+        "add_bos_token": config.add_bos_token,
+        "max_length": config.max_length,
+    }
+    if config.backend is Backend.HF:
+        return load_model(name, config.models[name], **settings)
+    calm_vllm(on_cpu=device == "cpu")
+    with cpu_build_named():
+        try:
+            from ipt_stream.evaluation.vllm_model import load_vllm
+        except ImportError as error:
+            raise EvaluationError(
+                "vLLM can't be imported", got=str(error), fix="install the extra cpu or gpu, or set backend: hf"
+            ) from error
+        return load_vllm(name, config.models[name], engine=config.engine, **settings)
 
 
 def _result(model: str, task: Task, answers: Answers, identity: str) -> Result:
-    samples = answers.samples
-    metrics = {
-        name: Score(value, answers.metrics.get(f"{name}_stderr"), len(samples))
-        for name, value in answers.metrics.items()
-        if not name.endswith("_stderr")
-    }
+    samples, metrics = answers.samples, dict(answers.metrics)
     by_category: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for sample in samples:
-        if task.rows and sample["doc"]["category"] is not None:
+        if task.rows and sample["doc"].get("category") is not None:
             by_category[sample["doc"]["category"]].append(sample)
     categories = {
         category: {name: mean_score([sample[name] for sample in group]) for name in METRICS if name in group[0]}
@@ -164,14 +248,12 @@ def _result(model: str, task: Task, answers: Answers, identity: str) -> Result:
     if task.kind is Kind.PARTIAL_CONTEXT:  # every option is scored on one continuation: its length changes no order
         for scores in (metrics, *categories.values()):
             scores["acc_norm"] = scores["acc"]
-    choices = [len(sample["resps"]) for sample in samples]
-    chance = sum(1 / n for n in choices) / len(choices) if min(choices) > 1 else None
     return Result(
         model=model,
         task=task.name,
         n=len(samples),
         shots=answers.shots,
-        chance=chance,
+        chance=answers.chance,
         metrics=metrics,
         categories=categories,
         truncated=answers.truncated,
@@ -181,7 +263,7 @@ def _result(model: str, task: Task, answers: Answers, identity: str) -> Result:
 
 
 def _finished(output: str, model: str, task: str, identity: str) -> Result | None:
-    """The result of a pair that an earlier run published, unless it is of another model, task or setting."""
+    """The result of a pair that an earlier run published, unless it is of another model, task, setting or code."""
     path = _pair_path(output, model, task)
     if not storage.exists(path):
         return None
@@ -191,31 +273,3 @@ def _finished(output: str, model: str, task: str, identity: str) -> Result | Non
 
 def _pair_path(output: str, model: str, task: str) -> str:
     return storage.join(output, "results", model, f"{task}.json")
-
-
-def _scoring(config: EvaluateConfig) -> dict[str, Any]:
-    """The settings that scores depend on; devices and batches change their rounding alone."""
-    return config.model_dump(mode="json", include={"seed", "dtype", "add_bos_token", "max_length"})
-
-
-def _model_identity(name: str, folder: str) -> str:
-    """A hash of a model folder: each file of config, tokenizer and weights by name, size, first and last MiB.
-
-    Training changes every weight, so the ends of a file tell models apart without reading gigabytes.
-    """
-    if not os.path.isfile(os.path.join(folder, "config.json")):
-        raise EvaluationError(
-            f"model {name} can't be found",
-            wanted="a Hugging Face model folder, with config.json",
-            got=f"{folder}, without" if os.path.isdir(folder) else f"nothing at {folder}",
-            fix="check models in the config, or export the model first",
-        )
-    digest = hashlib.sha256()
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.name.endswith(_MODEL_FILES) and entry.name not in _NOT_THE_MODEL:
-            size = entry.stat().st_size
-            with open(entry.path, "rb") as file:
-                digest.update(f"{entry.name}:{size}:".encode() + file.read(_MIB))
-                file.seek(max(0, size - _MIB))
-                digest.update(file.read())
-    return digest.hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""What an evaluation found: one result a model and task, kept as JSON, and shown side by side as a Markdown table."""
+"""What an evaluation found: one result a model and task, kept as JSON; the average of a suite."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class Result:
         task: the task's name.
         n: how many questions were asked.
         shots: solved questions before each one.
-        chance: expected accuracy of a guess, mean over questions of 1/choices; None where nothing is chosen.
+        chance: expected score of a guess, for accuracies the mean over questions of 1/choices; None where nothing is
+            chosen.
         metrics: scores by metric.
         categories: scores by category, then by metric; empty where questions have none.
         truncated: how many questions didn't fit the model's window and lost their beginning.
@@ -51,7 +52,7 @@ class Result:
     identity: str
 
     def main(self) -> tuple[str, Score]:
-        """The metric that tables show, and its score: `acc_norm`, else `acc`, else the first one there is."""
+        """The metric that tables show, and its score: `acc_norm`, else `acc`, else the task's first one."""
         name = next((name for name in MAIN_METRICS if name in self.metrics), next(iter(self.metrics)))
         return name, self.metrics[name]
 
@@ -79,51 +80,16 @@ def _scores(record: Mapping[str, Any]) -> dict[str, Score]:
     return {name: Score(**score) for name, score in record.items()}
 
 
-def tables(results: Mapping[str, Mapping[str, Result]]) -> tuple[str, ...]:
-    """Lines of Markdown for `results` by model and task: a row a task, a column a model, then notes.
+def average(results: Sequence[Result]) -> tuple[Score, float | None]:
+    """The plain mean of the main scores of several tasks, and of their chance levels where all have one.
 
-    Below follows a table by category where questions have categories.
+    Tasks count alike, whatever their number of questions. The tasks' errors are independent, so the standard error of
+    the mean of k is sqrt(sum of squares) / k; None where one isn't known. `n` is the number of all questions.
     """
-    models = list(results)
-    tasks = list(next(iter(results.values())))
-    rows, notes = [], []
-    for task in tasks:
-        first = results[models[0]][task]
-        metric = first.main()[0]
-        cells = [str(results[model][task].main()[1]) for model in models]
-        label = task if metric == MAIN_METRICS[0] else f"{task} ({metric})"
-        rows.append([label, f"{first.n:,}", str(first.shots), _chance(first.chance), *cells])
-        for model in models:
-            if cut := results[model][task].truncated:
-                notes.append(
-                    f"{model}, {task}: {cut:,} of {first.n:,} questions were cut from the left to fit the window"
-                )
-    header = ["task", "n", "shots", "chance", *models]
-    lines = [f"{MAIN_METRICS[0]} ± standard error", "", *_table(header, rows)]
-    by_category = [
-        [task, category, f"{next(iter(scores.values())).n:,}", *(_category(results[m][task], category) for m in models)]
-        for task in tasks
-        for category, scores in results[models[0]][task].categories.items()
-    ]
-    if by_category:
-        lines += ["", "By category", "", *_table(["task", "category", "n", *models], by_category)]
-    return tuple([*lines, "", *notes] if notes else lines)
-
-
-def _category(result: Result, category: str) -> str:
-    scores = result.categories[category]
-    return str(next(scores[name] for name in MAIN_METRICS if name in scores))
-
-
-def _chance(chance: float | None) -> str:
-    return "" if chance is None else f"{chance:.3f}"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A Markdown table, padded so that it is aligned as plain text too."""
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    rule = ["-" * width for width in widths]
-    return [
-        "| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |"
-        for row in [header, rule, *rows]
-    ]
+    scores = [result.main()[1] for result in results]
+    errors = [score.stderr for score in scores if score.stderr is not None]
+    known = len(errors) == len(scores)
+    stderr = math.sqrt(sum(error**2 for error in errors)) / len(scores) if known else None
+    chances = [result.chance for result in results if result.chance is not None]
+    chance = sum(chances) / len(chances) if len(chances) == len(results) else None
+    return Score(sum(s.value for s in scores) / len(scores), stderr, sum(s.n for s in scores)), chance

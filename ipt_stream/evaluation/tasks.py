@@ -1,4 +1,4 @@
-"""The tasks a model is asked: settings, local question files read and checked, and lm-eval's configuration of each.
+"""The tasks a model is asked: settings, local files read and checked, and lm-eval's configuration of each.
 
 A question file is JSON lines in one of two layouts, both with an optional `category`:
 
@@ -6,14 +6,16 @@ A question file is JSON lines in one of two layouts, both with an optional `cate
     {"context_options": ["... Sarah", "... Maria"], "continuation": "won.", "gold": 0}  partial_context
 
 In the second the contexts differ and one continuation is scored after each (WinoGrande, by the partial evaluation of
-Trinh and Le, arXiv 1806.02847). Everything is checked here, before any model is loaded.
+Trinh and Le, arXiv 1806.02847). `domain` has the layout of the domain tasks' files. Everything that is here is checked
+before any model is loaded.
 """
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import resources
@@ -24,6 +26,7 @@ from pydantic import Field
 from ipt_stream import storage
 from ipt_stream.config import Settings, fingerprint
 from ipt_stream.errors import EvaluationError, InputError
+from ipt_stream.evaluation import domain
 
 METRICS = ("acc", "acc_norm")
 
@@ -34,15 +37,19 @@ class Kind(StrEnum):
     MULTIPLE_CHOICE = "multiple_choice"
     PARTIAL_CONTEXT = "partial_context"
     LM_EVAL = "lm_eval"
+    DOMAIN = "domain"
 
 
 class TaskSettings(Settings):
     """One task. What is null has the paper's value where the task's name is one of the paper's, else 0, "" or none."""
 
     path: str | None = None
-    """The question file, JSON lines; null for `kind: lm_eval`."""
+    """The question file, JSON lines; null for `kind: lm_eval`, and for `kind: domain` where the data is the hub's."""
     kind: Kind | None = None
-    """`multiple_choice`, `partial_context`, or `lm_eval`: its own task of this name, from the hub."""
+    """`multiple_choice`, `partial_context`, `lm_eval`: its own task of this name, from the hub, or `domain`: one of the
+    ten domain tasks of the paper, by its name in the suites `biomedicine` and `finance`."""
+    lm_eval_name: str | None = None
+    """What lm-eval calls a task of `kind: lm_eval`; null: the same."""
     num_fewshot: int | None = Field(default=None, ge=0)
     """Solved questions put before each question."""
     fewshot_path: str | None = None
@@ -62,9 +69,10 @@ class Task:
         kind: how it is scored.
         shots: solved questions before each question; None leaves an lm-eval task its own number.
         limit: how many questions are asked at most, or None.
-        rows: the questions, in lm-eval's columns; empty for lm-eval's own tasks.
+        rows: the questions, in lm-eval's columns; empty where lm-eval gets them from the hub.
         shot_rows: where shots come from when not from `rows`.
         identity: a hash of all that decides what is asked, file contents included.
+        lm_eval_name: what lm-eval calls it.
     """
 
     name: str
@@ -74,6 +82,12 @@ class Task:
     rows: tuple[Mapping[str, Any], ...]
     shot_rows: tuple[Mapping[str, Any], ...]
     identity: str
+    lm_eval_name: str
+
+    @property
+    def from_hub(self) -> bool:
+        """Whether its questions are the hub's."""
+        return not self.rows
 
 
 def load_task(name: str, settings: TaskSettings, limit: int | None = None) -> Task:
@@ -81,11 +95,14 @@ def load_task(name: str, settings: TaskSettings, limit: int | None = None) -> Ta
 
     Raises:
         InputError: a file is missing or a line of it is not a question; names the file and the line.
-        EvaluationError: the settings contradict each other, or there are too few questions to draw the shots from.
+        EvaluationError: the settings contradict each other, the task is unknown, or there are too few questions to draw
+            the shots from.
     """
-    known = _paper_defaults().get(name, {})
+    known = paper_defaults().get(name, {})
     kind = settings.kind or Kind(known.get("kind", Kind.MULTIPLE_CHOICE))
     limit = settings.limit if settings.limit is not None else limit
+    if kind is Kind.DOMAIN:
+        return _domain_task(name, settings, limit)
     if (kind is Kind.LM_EVAL) == (settings.path is not None):
         raise EvaluationError(
             f"task {name} can't be set up",
@@ -93,8 +110,8 @@ def load_task(name: str, settings: TaskSettings, limit: int | None = None) -> Ta
             got=f"kind {kind} with path {settings.path}",
         )
     if kind is Kind.LM_EVAL:
-        shots = settings.num_fewshot
-        return Task(name, kind, shots, limit, (), (), fingerprint([name, kind, shots, limit]))
+        shots, theirs = settings.num_fewshot, settings.lm_eval_name or name
+        return Task(name, kind, shots, limit, (), (), fingerprint([theirs, kind, shots, limit]), theirs)
     shots = settings.num_fewshot if settings.num_fewshot is not None else int(known.get("num_fewshot", 0))
     cue = settings.cue if settings.cue is not None else str(known.get("cue", ""))
     rows, content = _read(settings.path or "", kind, cue)
@@ -108,20 +125,44 @@ def load_task(name: str, settings: TaskSettings, limit: int | None = None) -> Ta
             fix="lower num_fewshot",
         )
     identity = fingerprint([name, kind, shots, limit, cue, content, shot_content])
-    return Task(name, kind, shots, limit, rows, shot_rows, identity)
+    return Task(name, kind, shots, limit, rows, shot_rows, identity, name)
+
+
+def _domain_task(name: str, settings: TaskSettings, limit: int | None) -> Task:
+    names = [task for tasks in domain.DOMAIN_TASKS.values() for task in tasks]
+    if name not in names:
+        raise EvaluationError(f"there is no domain task {name}", wanted=", ".join(names), fix=nearest(name, names))
+    if settings.num_fewshot or settings.fewshot_path is not None or settings.cue is not None:
+        raise EvaluationError(
+            f"task {name} can't be set up",
+            wanted="neither num_fewshot, fewshot_path nor cue: its prompts are whole",
+            got=f"num_fewshot {settings.num_fewshot}, fewshot_path {settings.fewshot_path}, cue {settings.cue!r}",
+        )
+    rows, content = domain.read_rows(name, settings.path) if settings.path is not None else ((), "hub")
+    identity = fingerprint([name, Kind.DOMAIN, limit, domain.task_yaml(name), content])
+    return Task(name, Kind.DOMAIN, 0, limit, rows, (), identity, name)
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """A question after the name in `known` that `name` may have been meant for, or None."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"did you mean '{near[0]}'?" if near else None
 
 
 def lm_eval_config(task: Task) -> dict[str, Any]:
-    """`task` as lm-eval's `ConfigurableTask` takes it; the questions stay in memory, so nothing is cached on disk.
+    """`task` as lm-eval's `ConfigurableTask` takes it; local questions stay in memory, so nothing is cached on disk.
 
     Every template names a column, so that no text is ever run through a template engine. For partial contexts
     `acc_norm` would divide by the lengths of contexts, which are not what is scored: only `acc` is asked for.
     """
+    local = {"custom_dataset": lambda **_: _dataset(task)}
+    if task.kind is Kind.DOMAIN:
+        return domain.lm_eval_config(task.lm_eval_name) | ({} if task.from_hub else local)
     multiple_choice = task.kind is Kind.MULTIPLE_CHOICE
     wanted = METRICS if multiple_choice else METRICS[:1]
     return {
+        **local,
         "task": task.name,
-        "custom_dataset": lambda **_: _dataset(task),
         "test_split": "test",
         "fewshot_split": "shots" if task.shot_rows else "test",
         "num_fewshot": task.shots,
@@ -190,7 +231,8 @@ def _shown(row: Mapping[str, Any]) -> str:
     return shown if len(shown) <= 120 else shown[:117] + "..."
 
 
-def _paper_defaults() -> dict[str, dict[str, Any]]:
+def paper_defaults() -> dict[str, dict[str, Any]]:
+    """How the paper's general tasks are asked, by name: `num_fewshot`, `cue`, `kind`, `lm_eval_name`."""
     import yaml
 
     text = resources.files("ipt_stream.evaluation").joinpath("tasks/general.yaml").read_text("utf-8")
