@@ -67,7 +67,7 @@ def merge(base: Path | dict[str, Any], overrides: Sequence[str], where: str) -> 
             raise ConfigError(f"{where} is not a configuration", wanted="a YAML mapping", got=type(config).__name__)
         merged = OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))
         mapping = OmegaConf.to_container(merged, resolve=True)
-    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError, TypeError) as error:  # TypeError: a list over a map
+    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{where} can't be read", got=str(error), fix="mend the YAML there") from error
     except TypeError as error:
         wanted = "a list in place of a list, a mapping of a mapping"

@@ -106,13 +106,13 @@ VERBS: dict[str, Verb] = {
         "WorldQuestionsConfig",
         "write_world_questions",
         "write questions about the sample world, by what became of each document",
-        "ipt-stream world-questions CONFIG.yaml",
+        "ipt-stream world-questions jobs/configs/world-questions.yaml",
     ),
     "compare": Verb(
         "ipt_stream.analysis.compare",
         "CompareConfig",
         "compare",
         "compare ways of training over seeds: table, plot, and what it shows",
-        "ipt-stream compare CONFIG.yaml",
+        "ipt-stream compare jobs/configs/compare.yaml",
     ),
 }

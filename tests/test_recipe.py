@@ -140,7 +140,7 @@ def test_stages_run_in_order_once_and_what_is_finished_is_skipped(place: Any) ->
     assert record["verb"] == "add" and record["wall_seconds"] > 0 and record["peak_memory_mb"] > 0
     started = time.monotonic()
     again = run_recipe(place.load(), ["no", "process", "is", "started"])
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5
     assert [(name, report.lines, report.skipped) for name, report in again] == [
         (name, report.lines, True) for name, report in first
     ]
@@ -332,7 +332,7 @@ def test_the_values_of_a_matrix_may_have_settings_of_their_own(place: Any) -> No
     assert [reports[name].figures["value"] for name in ("one-a-1", "one-b-0", "sum")] == [20, 30, 50]
     with pytest.raises(ConfigError, match=r"\$\(arm.size\) stands for nothing; wanted: one of arm, arm.number, seed"):
         place.load("stages.one.value=$(arm.size)")
-    with pytest.raises(ConfigError, match=r"recipe\.yaml can't be read"):
+    with pytest.raises(ConfigError, match="an override is of another kind"):
         place.load("stages.one.matrix.arm=[a, b]")
 
 

@@ -18,8 +18,8 @@ from pydantic import Field
 from ipt_stream import storage
 from ipt_stream.config import Settings
 from ipt_stream.errors import EvaluationError, TrainingError
-from ipt_stream.evaluation.evaluate import Name
 from ipt_stream.evaluation.quiet import calm_libraries, quiet
+from ipt_stream.evaluation.settings import Name
 from ipt_stream.evaluation.tasks import METRICS, Kind, Task, TaskSettings, load_task
 from ipt_stream.stage import Figure, Stage, StageReport, run_once
 from ipt_stream.synthesis.model_files import model_identity
