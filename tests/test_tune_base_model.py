@@ -37,12 +37,12 @@ def config(examples: Path, base: Path, output: Path, **changes: Any) -> TuneConf
         "output": str(output),
         "base_model": str(base),
         "held_out": 0.2,
-        "quality": {"every_steps": 20, "contexts": 2, "responses": 2, "shots": 1, "max_new_tokens": 8},
+        "quality": {"every_steps": 10, "contexts": 2, "responses": 2, "shots": 1, "max_new_tokens": 8},
         "max_seq_len": 128,
         "tokens_per_batch": 256,
-        "steps": 30,
+        "steps": 20,
         "lora": {"rank": 8, "dropout": 0.1, "merged": True},
-        "fit": {"learning_rate": 1e-2, "warmup_steps": 2, "checkpoint_steps": 5, "log_steps": 5},
+        "fit": {"learning_rate": 1e-2, "warmup_steps": 2, "checkpoint_steps": 4, "log_steps": 4},
     }
     return TuneConfig.model_validate({**settings, **changes})
 
@@ -96,9 +96,9 @@ def test_a_killed_run_with_adapters_goes_on_to_the_same_bits(
     child = "import sys; from ipt_stream.training.tune import *; tune(TuneConfig.model_validate_json(sys.argv[1]))"
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     process = subprocess.Popen([sys.executable, "-c", child, settings.model_dump_json()], env=environment)
-    kill_after(process, tmp_path / "checkpoints" / "step-000000010.pt")
+    kill_after(process, tmp_path / "checkpoints" / "step-000000004.pt")
     assert not (tmp_path / "adapter").exists()
-    assert 10 <= int(float(str(tune(settings).figures["resumed_from"]))) < 30
+    assert 4 <= int(float(str(tune(settings).figures["resumed_from"]))) < 20
     assert losses(tmp_path) == losses(adapted)
     assert evaluations(tmp_path) == evaluations(adapted)
     for file in ("adapter/adapter_model.safetensors", "model/model.safetensors"):
@@ -116,7 +116,13 @@ def test_adapters_alone_where_they_are_not_to_be_merged(examples: Path, model_fo
 def test_all_weights_of_a_base_model_with_dropout(examples: Path, model_folder: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
-    tune(config(examples, model_folder, tmp_path, lora=None, dropout=0.25, steps=3, quality=None))
+    more = [{"path": str(examples)}]
+    report = tune(
+        config(examples, model_folder, tmp_path, lora=None, dropout=0.25, steps=3, quality=None, validation=more)
+    )
+    assert report.figures["held_out"] == 32 - int(report.figures["pairs"]) + 32
+    assert [record.keys() for record in evaluations(tmp_path)] == [{"step", "loss_validation"}]
+    assert float(report.figures["loss_validation"]) == round(evaluations(tmp_path)[0]["loss_validation"], 4) > 0
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     assert model.config.attention_dropout == model.model.layers[0].self_attn.attention_dropout == 0.25
     assert not (tmp_path / "adapter").exists()

@@ -9,6 +9,7 @@ for mixtures that the tuning data is part of, the other for whoever measures the
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
@@ -17,6 +18,7 @@ from pydantic import Field, model_validator
 
 from ipt_stream import storage
 from ipt_stream.config import Settings
+from ipt_stream.errors import TrainingError
 from ipt_stream.progress import log
 from ipt_stream.stage import Figure, Stage, StageReport, run_once
 from ipt_stream.training.fit import FitSettings, FitSummary, fit
@@ -120,6 +122,7 @@ def tune(config: TuneConfig) -> StageReport:
         InputError: a source can't be read. TrainingError: the data does not fit the settings, or training fails.
         LedgerError: the output directory was made with other settings.
     """
+    _check_alone()
     if config.dry_run:
         data = read_data(config)
         planned = _planned(config, data, tuning_tokenizer(config, data.train))
@@ -127,6 +130,13 @@ def tune(config: TuneConfig) -> StageReport:
     settings = config.model_dump(mode="json", exclude={"output", "dry_run", "preset"})
     settings["listing"] = [listing(source) for source in (*config.sources, *config.validation)]
     return run_once(config.output, "tune", settings, lambda stage: _tune(config, stage))
+
+
+def _check_alone() -> None:
+    """Raises `TrainingError` where a launcher has started several processes: each would train on everything."""
+    ranks = os.environ.get("WORLD_SIZE", "1")
+    if ranks != "1":
+        raise TrainingError("tune trains in one process", wanted="one", got=f"{ranks} ranks", fix="start it by itself")
 
 
 def _tune(config: TuneConfig, stage: Stage) -> StageReport:
