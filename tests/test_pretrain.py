@@ -29,7 +29,7 @@ DROPOUT = 0.1
 
 @pytest.fixture(scope="module")
 def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_mixture(tmp_path_factory.mktemp("mixture"))
+    return make_mixture(tmp_path_factory.mktemp("mixture"), rows=150)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_pre_training_goes_on_from_a_model(mixture: Path, trained: Path, tmp_pat
 
 
 def test_attention_stays_inside_documents_where_the_plan_says_so(mixture: Path, tmp_path: Path) -> None:
-    marked = make_mixture(tmp_path, document_ids=True)
+    marked = make_mixture(tmp_path, rows=150, document_ids=True)
     assert load_plan(str(marked)).document_ids
     first = {}
     for name, source in (("across", mixture), ("inside", marked)):

@@ -83,7 +83,7 @@ def pretrain_on_ray(config: PretrainConfig) -> StageReport:
         with _shown(storage.join(config.output, METRICS), steps):
             result = trainer.fit()
     except TrainingFailedError as error:
-        raise _cause(error) from error
+        raise cause(error) from error
     shutil.rmtree(notes, ignore_errors=True)
     report: StageReport = result.return_value  # type: ignore[attr-defined]
     return report
@@ -136,7 +136,7 @@ def _divisor(batch: int, most: int) -> int:
     return next(workers for workers in range(most, 0, -1) if batch % workers == 0)
 
 
-def _cause(error: Exception) -> IptError:
+def cause(error: Exception) -> IptError:
     """The error of ours that a worker failed with, or what Ray Train says of it."""
     seen: list[BaseException | None] = [error, *getattr(error, "worker_failures", {}).values()]
     while seen:
