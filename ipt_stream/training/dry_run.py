@@ -75,7 +75,7 @@ def describe(config: PretrainConfig) -> StageReport:
         f"schedule    {_schedule(config.fit, steps)}",
         f"optimizer   {_optimizer(config.fit)}",
         f"memory      {memory:.3g} GB of weights, gradients and Adam's averages"
-        + (", shared out among the ranks" if config.fsdp else " on each device"),
+        + (", shared out among the ranks (fsdp)" if config.fsdp else " on each device"),
     ]
     if plan is None:
         lines.append(f"mixture     none in {config.mixture} yet")
