@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -96,7 +97,7 @@ def _run(config: InstructConfig, tasks: Sequence[Task], stage: Stage) -> StageRe
     curves: dict[str, Curve] = {}
     figures: dict[str, Figure] = {}
     for name, path in config.models.items():
-        own = {**stage.settings, "models": stage.settings["models"][name]}
+        own = {**stage.settings, "models": stage.settings["models"][name], "base_model": path}
         tune = partial(_tune, config, tasks, name, path)
         report = run_once(storage.join(config.output, name), "instruct", own, tune)
         curves[name] = _read(storage.join(config.output, name, EVALUATIONS))
@@ -219,6 +220,4 @@ def _chance(task: Task) -> float | None:
 
 
 def _read(path: str) -> Curve:
-    import json
-
     return [json.loads(line) for line in storage.read_bytes(path).splitlines()]

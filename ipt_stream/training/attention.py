@@ -4,7 +4,8 @@
     token 4 sees   . . . x x  .        (x: seen)
 
 Positions begin anew with each document, so that it is read as if it stood alone; with rotary positions, which tell
-distances, that is a matter of rounding. Padding is a document of its own, which no loss counts.
+distances, that is a matter of rounding. Padding is a document of its own, which no loss counts. A document's first
+token is learned like all others, from the EOS before it.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ipt_stream import storage
@@ -16,6 +17,20 @@ if TYPE_CHECKING:
 
     from ipt_stream.training.pretrain import PretrainConfig
 
+SHAPE = {
+    "hidden_size": "hidden",
+    "intermediate_size": "intermediate",
+    "num_hidden_layers": "layers",
+    "num_attention_heads": "heads",
+    "num_key_value_heads": "key and value heads",
+}
+DETAILS = {
+    "vocab_size": "vocabulary",
+    "max_position_embeddings": "positions",
+    "rope_parameters": "rope theta",
+    "attention_dropout": "dropout",
+}
+"""What an architecture is told by: Transformers' names, and a person's."""
 BYTES_PER_PARAMETER = 16
 """A weight, its gradient and Adam's two averages, in float32 each."""
 
@@ -51,14 +66,16 @@ def describe(config: PretrainConfig) -> StageReport:
     memory = parameters * BYTES_PER_PARAMETER / 1e9
     lines = [
         f"preset      {config.preset or 'none'}",
-        f"model       {_shape(config, model)}",
+        f"model       {config.base_model or 'new'}: {_told(model, SHAPE)}",
+        f"            {_told(model, DETAILS)}",
+        f"attention   PyTorch's SDPA, causal{', inside documents' if plan is not None and plan.document_ids else ''}",
         f"parameters  {parameters:,} ({parameters / 1e9:.2f}B)",
         f"batch       {config.sequences_per_batch:,} sequences of {length:,} tokens: {per_step:,} tokens a step",
         f"training    {steps:,} steps, {steps * per_step:,} tokens ({steps * per_step / 1e9:.3g}B)",
         f"schedule    {_schedule(config.fit, steps)}",
         f"optimizer   {_optimizer(config.fit)}",
         f"memory      {memory:.3g} GB of weights, gradients and Adam's averages"
-        + (", shared out among the ranks" if config.fsdp else " on each device"),
+        + (", shared out among the ranks (fsdp)" if config.fsdp else " on each device"),
     ]
     if plan is None:
         lines.append(f"mixture     none in {config.mixture} yet")
@@ -85,22 +102,13 @@ def _architecture(config: PretrainConfig, plan: Plan | None) -> PreTrainedConfig
     return architecture(new, vocabulary)
 
 
-def _shape(config: PretrainConfig, model: PreTrainedConfig) -> str:
-    origin = config.base_model or "new"
-    theta = (getattr(model, "rope_parameters", None) or {}).get("rope_theta")
-    numbers = {
-        "hidden": model.hidden_size,
-        "intermediate": getattr(model, "intermediate_size", None),
-        "layers": model.num_hidden_layers,
-        "heads": model.num_attention_heads,
-        "key and value heads": getattr(model, "num_key_value_heads", None),
-        "positions": getattr(model, "max_position_embeddings", None),
-        "vocabulary": model.vocab_size,
-        "rope theta": theta,
-        "dropout": getattr(model, "attention_dropout", None),
-    }
-    told = (f"{name} {value:,}" for name, value in numbers.items() if value is not None)
-    return f"{model.model_type} ({origin}), {', '.join(told)}"
+def _told(model: PreTrainedConfig, names: Mapping[str, str]) -> str:
+    rope = getattr(model, "rope_parameters", None) or {}
+    values = {told: getattr(model, name, None) for name, told in names.items()}
+    if "rope theta" in values:
+        values["rope theta"] = rope.get("rope_theta")
+    numbers = {told: float(value) for told, value in values.items() if value is not None}
+    return ", ".join(f"{told} {value:,.10g}" for told, value in numbers.items())
 
 
 def _schedule(fit: FitSettings, steps: int) -> str:

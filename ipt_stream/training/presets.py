@@ -13,6 +13,7 @@
     batch            256 x 2,048     512 x 2,048     64 x 4,096       8 sequences
     learning rate    3e-4            2e-4            1e-5             1e-3
     warm-up steps    2,000           2,000           1,000            5
+    GPUs             8 A100-80GB     8 A100-80GB     4 A100-80GB      none
 
 All: Adam 0.9, 0.95, cosine, weight decay 0.1, clipping at 1, dropout 0.1. What a configuration says itself counts more.
 
@@ -20,7 +21,8 @@ The table's 0.5M, 1M and 0.25M tokens a batch are taken as powers of two, which 
 open: the cosine ends at a tenth of the highest rate, as in the paper's model for its settings (Brown et al. 2020,
 section 3.2); weight decay is decoupled (AdamW) and spares norms. Embedding and output layer are two matrices: only so
 do the sizes add up to 0.57B and 1.35B, and Mistral has it so. Dropout is applied where these architectures have it, on
-the attention weights; where else the paper's model had it is not told.
+the attention weights; where else the paper's model had it is not told. What is set besides the table says how it is
+run: sequences a forward pass for such GPUs, a checkpoint about every hour, and for 8B sharded weights.
 """
 
 from __future__ import annotations
@@ -71,7 +73,9 @@ _PRESETS: Mapping[Preset, Mapping[str, Any]] = {
         "sequences_per_batch": 256,
         "steps": 200_000,
         "dropout": 0.1,
-        "fit": {**_ADAM, "learning_rate": 3e-4, "warmup_steps": 2000},
+        "fit": {
+            **_ADAM, "learning_rate": 3e-4, "warmup_steps": 2000, "microbatch_sequences": 16, "checkpoint_steps": 1500,
+        },
     },
     Preset.SCRATCH_1_3B: {
         "model": {
@@ -81,7 +85,9 @@ _PRESETS: Mapping[Preset, Mapping[str, Any]] = {
         "sequences_per_batch": 512,
         "steps": 100_000,
         "dropout": 0.1,
-        "fit": {**_ADAM, "learning_rate": 2e-4, "warmup_steps": 2000},
+        "fit": {
+            **_ADAM, "learning_rate": 2e-4, "warmup_steps": 2000, "microbatch_sequences": 8, "checkpoint_steps": 500,
+        },
     },
     Preset.CONTINUAL_8B: {
         "base_model": LLAMA_3_8B,
@@ -89,7 +95,8 @@ _PRESETS: Mapping[Preset, Mapping[str, Any]] = {
         "sequences_per_batch": 64,
         "steps": 4000,
         "dropout": 0.1,
-        "fit": {**_ADAM, "learning_rate": 1e-5, "warmup_steps": 1000},
+        "fsdp": True,
+        "fit": {**_ADAM, "learning_rate": 1e-5, "warmup_steps": 1000, "microbatch_sequences": 2},
     },
     Preset.TOY: {
         "model": {"hidden_size": 128, "intermediate_size": 384, "layers": 2, "heads": 4, "kv_heads": 4},
