@@ -15,7 +15,7 @@ from ipt_stream.errors import EngineError, StorageError
 from ipt_stream.synthesis import supervise as module
 from ipt_stream.synthesis.coordinator import start_coordinator
 from ipt_stream.synthesis.ray_session import ensure_ray
-from ipt_stream.synthesis.supervise import DEATHS_ALLOWED, Board, Stopped, supervise
+from ipt_stream.synthesis.supervise import DEATHS_ALLOWED, Board, Stopped, StopRequest, supervise
 from ipt_stream.synthesis.tally import Tally
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")
@@ -34,7 +34,9 @@ def board() -> Board:
 
 
 def watched(results: Iterator[None], coordinator: Any, output: Path) -> None:
-    supervise(results, coordinator, board(), str(output), 300.0, 30.0, lambda: None)
+    stop = StopRequest()
+    with stop.listening():
+        supervise(results, coordinator, board(), str(output), 300.0, 30.0, lambda: None, stop)
 
 
 def test_told_to_stop_it_says_so(coordinator: Any, tmp_path: Path) -> None:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,7 @@ from scripted import Script
 
 from ipt_stream.errors import InputError, LedgerError, RejectionLimitExceeded
 from ipt_stream.ledger import read_ledger
+from ipt_stream.stage import finished_report
 from ipt_stream.status import read_status
 from ipt_stream.synthesis.pipeline import SynthesizeConfig, synthesize
 from ipt_stream.synthesis.plan import segment_id
@@ -214,6 +219,36 @@ class TestSynthesize:
         Path(reference.path).write_bytes(Path(reference.path).read_bytes()[:-1] + b"x")
         with pytest.raises(InputError, match="was altered"):
             load_segment(reference)
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from scripted import Script
+from test_synthesize import settings
+from ipt_stream.synthesis.pipeline import synthesize
+shards, output, model = map(Path, sys.argv[1:])
+print(synthesize(settings(shards, output, model), Script(delay_s=0.6)).lines)
+"""
+
+
+def test_told_to_stop_while_it_starts_it_ends_well(shards: Path, tmp_path: Path, model_folder: Path) -> None:
+    """The run is claimed, and Ray is being started: no engine is there yet, and none is waited for."""
+    output = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(shards), str(output), str(model_folder)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)}, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not (output / "driver.json").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert f"stopped early: signal {signal.SIGTERM}" in said
+    assert not (output / "driver.json").exists()
+    assert finished_report(str(output)) is None and _records(output) == {}
 
 
 def _records(output: Path) -> dict[str, Any]:

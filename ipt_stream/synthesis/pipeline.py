@@ -32,7 +32,7 @@ from ipt_stream.synthesis.model_files import model_identity
 from ipt_stream.synthesis.orders import Order, plan_orders
 from ipt_stream.synthesis.plan import RunPlan, load_plan, save_plan
 from ipt_stream.synthesis.ray_session import check_shared, ensure_ray
-from ipt_stream.synthesis.supervise import Board, Stopped, supervise
+from ipt_stream.synthesis.supervise import Board, Stopped, StopRequest, supervise
 from ipt_stream.synthesis.tally import COUNTS, Tally, tally
 from ipt_stream.synthesis.worker import EngineFactory
 
@@ -76,8 +76,8 @@ class SynthesizeConfig(Settings):
 def synthesize(config: SynthesizeConfig, make_engine: EngineFactory = VllmEngine) -> StageReport:
     """Synthesize pairs for all selected documents of the input; resumes a run that was killed.
 
-    Told to stop (SIGTERM, Ctrl-C) it finishes what is in flight within `grace_seconds` and gives the report of an
-    unfinished stage.
+    Told to stop (SIGTERM, Ctrl-C), at any moment, it finishes what is in flight within `grace_seconds` and gives the
+    report of an unfinished stage.
 
     Raises:
         ConfigError: on a cluster, a relative path, which each node would take for a place of its own.
@@ -89,10 +89,13 @@ def synthesize(config: SynthesizeConfig, make_engine: EngineFactory = VllmEngine
     check_shared(config.output, "output")
     for pattern in config.input.shards:
         check_shared(pattern, "input.shards")
-    shards = _resolve(config)
-    report = run_once(
-        config.output, "synthesize", _settings(config, shards), lambda stage: _run(config, shards, stage, make_engine)
-    )
+    stop = StopRequest()
+    with stop.listening():
+        shards = _resolve(config)
+        settings = _settings(config, shards)
+        report = run_once(
+            config.output, "synthesize", settings, lambda stage: _run(config, shards, stage, make_engine, stop)
+        )
     if not report.stopped:
         _check_limits(config, report)
     return report
@@ -140,7 +143,9 @@ def _settings(config: SynthesizeConfig, shards: list[ShardSpec]) -> dict[str, An
     return settings
 
 
-def _run(config: SynthesizeConfig, shards: list[ShardSpec], stage: Stage, make_engine: EngineFactory) -> StageReport:
+def _run(
+    config: SynthesizeConfig, shards: list[ShardSpec], stage: Stage, make_engine: EngineFactory, stop: StopRequest
+) -> StageReport:
     named = _named_columns(config.input)
     plan = RunPlan(tuple(shards), config.segment_documents, config.rounds, config.fraction, config.seed, named)
     board = Board()
@@ -158,7 +163,7 @@ def _run(config: SynthesizeConfig, shards: list[ShardSpec], stage: Stage, make_e
         stopped = None
         if orders:
             try:
-                _work(config, plan, orders, board, held.check, make_engine)
+                _work(config, plan, orders, board, held.check, make_engine, stop)
             except Stopped as reason:
                 stopped = reason
         held.check()
@@ -201,8 +206,10 @@ def _work(
     board: Board,
     check: Any,
     make_engine: EngineFactory,
+    stop: StopRequest,
 ) -> None:
     """Have all `orders` done by engines in Ray actors, watched over. Raises `Stopped` when told to stop."""
+    stop.check()
     import ray
     from ray.data import ActorPoolStrategy
     from ray.data._internal.execution import streaming_executor_state
@@ -210,6 +217,7 @@ def _work(
     from ipt_stream.synthesis.coordinator import start_coordinator
 
     ensure_ray()
+    stop.check()
     # An order takes minutes: asked ten times a second, as by default, whether one is done costs a fiftieth of a core.
     streaming_executor_state.WAIT_FOR_TASK_COMPLETION_TIMEOUT_S = 1.0
     engine = config.engine
@@ -244,7 +252,7 @@ def _work(
                 raise _ERRORS.get(result["kind"], IptError)(result["error"])
             yield
 
-    supervise(results(), coordinator, board, config.output, engine.stall_seconds, config.grace_seconds, check)
+    supervise(results(), coordinator, board, config.output, engine.stall_seconds, config.grace_seconds, check, stop)
 
 
 _ERRORS: dict[str, type[IptError]] = {

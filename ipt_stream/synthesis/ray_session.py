@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -42,7 +43,8 @@ def ensure_ray(num_cpus: int | None = None) -> None:
         os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "3")  # attempts, of 40 s each; by default 20
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # of this process; what matters is raised
         try:
-            ray.init(logging_level=logging.ERROR, log_to_driver=False)
+            with _handlers_kept():
+                ray.init(logging_level=logging.ERROR, log_to_driver=False)
         except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
             raise IptError(
                 f"can't join the Ray cluster at {address}",
@@ -58,7 +60,7 @@ def ensure_ray(num_cpus: int | None = None) -> None:
         # By default workers are niced to 15, and an engine on a CPU waits for whatever else the machine does.
         os.environ.setdefault("RAY_worker_niceness", "0")
         # Ray refuses an object store below 75 MB, and one is plenty here: blocks hold one segment each.
-        with _nothing_for_clusters():
+        with _handlers_kept(), _nothing_for_clusters():
             ray.init(
                 "local",  # never a cluster that `ray start` left on this machine
                 num_cpus=num_cpus,
@@ -72,6 +74,20 @@ def ensure_ray(num_cpus: int | None = None) -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+
+
+@contextmanager
+def _handlers_kept() -> Iterator[None]:
+    """Leave SIGTERM to whoever handles it already: Ray's own handler, which ends the process, would take its place."""
+    from ray._private import utils
+
+    before = utils.set_sigterm_handler
+    if callable(signal.getsignal(signal.SIGTERM)):
+        utils.set_sigterm_handler = lambda handler: None  # type: ignore[assignment,unused-ignore]
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = before
 
 
 @contextmanager

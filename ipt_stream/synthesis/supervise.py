@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -36,6 +36,29 @@ DEATHS_ALLOWED = 5
 
 class Stopped(Exception):
     """The run was told to stop, and what was in flight is finished or given back."""
+
+
+class StopRequest:
+    """Signals that tell a run to stop. Heard whatever the run is doing; a second one ends it at once."""
+
+    def __init__(self) -> None:
+        self.signals: list[int] = []
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Within, SIGINT and SIGTERM are heard here."""
+        with handling((signal.SIGINT, signal.SIGTERM), self._hear):
+            yield
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        self.signals.append(number)
+        if len(self.signals) > 1:
+            raise KeyboardInterrupt
+
+    def check(self) -> None:
+        """Raises `Stopped` where one was heard."""
+        if self.signals:
+            raise Stopped(f"signal {self.signals[0]}")
 
 
 class Board:
@@ -116,6 +139,7 @@ def supervise(
     stall_seconds: float,
     grace_seconds: float,
     check: Callable[[], None],
+    stop: StopRequest,
 ) -> None:
     """Consume `results` to their end, and look after the workers meanwhile.
 
@@ -127,27 +151,18 @@ def supervise(
         stall_seconds: a worker that says nothing for so long is killed, and started again by Ray.
         grace_seconds: after a signal, time for segments in flight.
         check: called with every look; raises where the run is no longer this driver's.
+        stop: says whether to stop.
 
     Raises:
         Stopped: a signal said so.
         EngineError: one segment was in flight at too many deaths of workers.
     """
     consumer = _Consumer(results)
-    signals: list[int] = []
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        signals.append(number)
-        if len(signals) > 1:
-            raise KeyboardInterrupt
-
     deadline: float | None = None
     watch = _Watch(coordinator, board, stall_seconds)
     metrics = Metrics(output)
     resumed = board.tally.counts["rows"]
-    with (
-        handling((signal.SIGINT, signal.SIGTERM), on_signal),
-        meter("synthesize", board.expected_rows, "documents", resumed=resumed) as bar,
-    ):
+    with meter("synthesize", board.expected_rows, "documents", resumed=resumed) as bar:
         consumer.start()
         while True:
             ended = consumer.join(LOOK_SECONDS)
@@ -156,7 +171,7 @@ def supervise(
             if ended:
                 break
             check()
-            if signals and deadline is None:
+            if stop.signals and deadline is None:
                 coordinator.stop.remote()
                 deadline = time.monotonic() + grace_seconds
                 log.info("stopping: up to %g s for what is in flight; once more, and it stops at once", grace_seconds)
@@ -164,7 +179,7 @@ def supervise(
                 break
     consumer.raise_error()
     if deadline is not None:
-        raise Stopped(f"signal {signals[0]}")
+        stop.check()
 
 
 class _Consumer:
