@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 
 import psutil
@@ -153,8 +153,11 @@ def kill_a_worker(checkpoint: Path) -> None:
     while not checkpoint.exists():
         assert time.monotonic() < until
         time.sleep(0.002)
-    mine = psutil.Process().children(recursive=True)
-    next(process for process in mine if "RayTrainWorker" in " ".join(process.cmdline())).kill()
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # others end meanwhile
+            if "RayTrainWorker" in " ".join(process.cmdline()):
+                return process.kill()
+    raise AssertionError("no worker was found")
 
 
 def test_two_workers_of_ray_train_train_what_one_process_does_though_one_is_killed(
