@@ -198,6 +198,12 @@ def test_workers_that_can_not_share_a_batch_are_refused(mixture: Path, tmp_path:
         pretrain(config(mixture, tmp_path / "out", workers=3))
 
 
+def test_ranks_are_started_once(mixture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="both a launcher and Ray Train"):
+        pretrain(config(mixture, tmp_path / "out", workers=2))
+
+
 def test_a_rank_without_the_others_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     from ipt_stream.training.ranks import world_size
 

@@ -87,14 +87,13 @@ def flops_per_token(model: PreTrainedModel) -> tuple[float, float]:
     (scores, and their sum over values); the backward pass takes twice the forward's. Masked positions count too, as is
     usual (PaLM, arXiv 2204.02311, appendix B).
     """
-    config = model.config
+    config = model.config.get_text_config()
     embedding: Module = model.get_input_embeddings()
     is_tied = getattr(config, "tie_word_embeddings", False)
     looked_up = 0 if is_tied else sum(parameter.numel() for parameter in embedding.parameters())
     weights = sum(parameter.numel() for parameter in model.parameters()) - looked_up
-    width = config.num_attention_heads * (
-        getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    )
+    heads = config.num_attention_heads
+    width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
     return 6.0 * weights, 12.0 * config.num_hidden_layers * width
 
 

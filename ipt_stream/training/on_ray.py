@@ -30,7 +30,7 @@ from ipt_stream.training.pretrain import (
     pretrain_on_this_rank,
     settings_of,
 )
-from ipt_stream.training.ranks import PATIENCE_S, joined
+from ipt_stream.training.ranks import PATIENCE_S, joined, world_size
 
 _TAIL_BYTES = 8192
 _LOOK_S = 2.0
@@ -39,6 +39,13 @@ _LOOK_S = 2.0
 def pretrain_on_ray(config: PretrainConfig) -> StageReport:
     """`pretrain` with `config.workers` workers. Raises as `pretrain` does; and where workers died too often."""
     workers = config.workers or 1
+    if world_size() > 1:
+        raise ConfigError(
+            "both a launcher and Ray Train would start ranks",
+            wanted="one of them",
+            got=f"{world_size()} ranks, and workers={workers}",
+            fix="leave workers out, or start without the launcher",
+        )
     for name in ("mixture", "output", "checkpoint_folder"):
         if path := getattr(config, name):
             check_shared(path, name)
