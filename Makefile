@@ -51,7 +51,7 @@ demo: $(STAMP)
 	@$(BIN)/ipt-stream run jobs/configs/demo.yaml
 
 test: $(STAMP)
-	@echo "test: the suite takes about 15 minutes on 2 cores"
+	@echo "test: the suite takes about 25 minutes on 2 cores"
 	@$(BIN)/python -m pytest
 
 check: $(STAMP)
