@@ -34,7 +34,7 @@ import psutil
 from common import HERE, save, write_model, write_shards
 
 DRIVER = f"""
-import json, sys
+import json, signal, sys
 sys.path.insert(0, {str(HERE)!r})
 from common import Paced
 from ipt_stream.errors import IptError
@@ -48,6 +48,7 @@ try:
 except IptError as error:
     print(error, file=sys.stderr)
     sys.exit(error.exit_code)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)  # all is done; what comes now is too late
 """
 ENDLESS = 900.0
 TOO_LATE = "nobody left"
