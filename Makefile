@@ -52,7 +52,7 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@echo "test: the suite takes about 25 minutes on 2 cores"
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP)
 	@echo "check: ruff, mypy"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +28,20 @@ def config(**settings: Any) -> EngineConfig:
 
 @pytest.fixture(scope="module")
 def adapter(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A LoRA adapter of rank 8 that changes the attention's output a lot."""
+    """A LoRA adapter of rank 8, as `tune` publishes it, that changes the attention's output a lot."""
     import torch
-    from safetensors.torch import save_file
 
-    folder = tmp_path_factory.mktemp("adapter")
-    torch.manual_seed(1)
-    weights = {}
-    for layer in range(2):
-        name = f"base_model.model.model.layers.{layer}.self_attn.o_proj"
-        weights |= {f"{name}.lora_A.weight": torch.randn(8, 64), f"{name}.lora_B.weight": torch.randn(64, 8)}
-    save_file(weights, folder / "adapter_model.safetensors")
-    settings = {"peft_type": "LORA", "r": 8, "lora_alpha": 64, "target_modules": ["o_proj"], "bias": "none"}
-    (folder / "adapter_config.json").write_text(json.dumps({**settings, "base_model_name_or_path": str(model_folder)}))
+    from ipt_stream.training.lora import LoraSettings, add_adapters, save_adapter
+    from ipt_stream.training.models import load_model, load_tokenizer
+
+    adapters = LoraSettings(rank=8, alpha=64, target_modules=("o_proj",))
+    adapted = add_adapters(load_model(str(model_folder)), adapters, str(model_folder), seed=1)
+    with torch.no_grad():
+        for name, weight in adapted.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(generator=torch.Generator().manual_seed(1))
+    folder = tmp_path_factory.mktemp("adapter") / "adapter"
+    save_adapter(adapted, load_tokenizer(str(model_folder)), str(folder))
     return folder
 
 

@@ -140,7 +140,7 @@ def test_stages_run_in_order_once_and_what_is_finished_is_skipped(place: Any) ->
     assert record["verb"] == "add" and record["wall_seconds"] > 0 and record["peak_memory_mb"] > 0
     started = time.monotonic()
     again = run_recipe(place.load(), ["no", "process", "is", "started"])
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
     assert [(name, report.lines, report.skipped) for name, report in again] == [
         (name, report.lines, True) for name, report in first
     ]

@@ -12,7 +12,7 @@ from test_tuning_source_files import make_published
 
 from ipt_stream.cli import main
 from ipt_stream.config import build, load_config
-from ipt_stream.errors import ConfigError, InputError, TrainingError
+from ipt_stream.errors import ConfigError, InputError
 from ipt_stream.training.tune import TuneConfig, tune
 from ipt_stream.training.tune_report import settings_lines
 from ipt_stream.tuning.sequences import Phase
@@ -140,10 +140,9 @@ def test_a_dry_run_says_what_would_be_and_writes_nothing(
     assert example.rstrip().endswith("</END></s>") and "<QUE> " in example
 
 
-def test_several_processes_are_refused(world: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(TrainingError, match="one process; wanted: one; got: 2 ranks"):
-        tune(build(TuneConfig, world, "here"))
+def test_adapters_are_not_shared_out(world: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="fsdp is for all weights"):
+        build(TuneConfig, {**world, "base_model": "there", "lora": {}, "fsdp": True}, "here")
 
 
 def test_a_dry_run_of_a_source_that_is_not_there_fails(world: dict[str, Any], tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from ipt_stream.synthesis.worker import Beat, SegmentSynthesizer
 
 SIZE = 5
 PLAN = RunPlan((), segment_documents=SIZE, rounds=2, fraction=1.0, seed=0)
-WAIT_S = 30
+WAIT_S = 120
 MakeWorker = Callable[..., SegmentSynthesizer]
 
 
@@ -177,7 +177,7 @@ def test_told_to_stop_it_finishes_what_is_in_flight_and_begins_nothing(make_work
         wait_for(lambda: beats and len(beats[-1].in_flight) == 2, "two segments are in flight")
         began = time.monotonic()
         worker.stop()
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
         switch.on.set()
         done = under_way.result(WAIT_S)
     assert (done.made, done.stopped) == (2, True), "one was read ahead, and is not begun"

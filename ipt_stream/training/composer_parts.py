@@ -167,7 +167,7 @@ class Progress(Callback):
             return
         rate = state.optimizers[0].param_groups[0]["lr"]
         figures = {"loss": self._sum / self._count, "tokens/s": round(self.tokens_per_second()), "rate": rate}
-        batch = batch_name(state.batch["input_ids"])
+        batch = batch_name(state.batch["input_ids"], state.batch.get("attention_mask"))
         if is_first():
             self.bar.update(step - self._last, figures, {"batch": batch, **self.figures.last})
         self._sum, self._count, self._last = 0.0, 0, step
@@ -177,13 +177,15 @@ class Progress(Callback):
         return self._done / self._seconds if self._seconds else 0.0
 
 
-def batch_name(tokens: Tensor) -> str:
+def batch_name(tokens: Tensor, mask: Tensor | None = None) -> str:
     """Names the sequences of a global batch, in their order, by content: the same for any number of ranks.
 
     Args:
         tokens: this rank's part of it, (sequences, length) int64; ranks follow one another in the batch.
+        mask: which tokens are real, of the same shape; sequences without any are there to fill up, and not named.
     """
-    checksums = [zlib.crc32(row.numpy().tobytes()) for row in tokens.cpu()]
+    rows = tokens if mask is None else tokens[mask.any(dim=1)]
+    checksums = [zlib.crc32(row.numpy().tobytes()) for row in rows.cpu()]
     every = [checksum for part in gather(checksums) for checksum in part]
     return f"{zlib.crc32(b''.join(checksum.to_bytes(4, 'little') for checksum in every)):08x}"
 

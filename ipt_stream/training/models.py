@@ -123,7 +123,7 @@ def empty_twin(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> PreTr
     return empty_model(_for_tokenizer(config, tokenizer))
 
 
-def base_architecture(path: str, dropout: float | None = None) -> PreTrainedConfig:
+def base_architecture(path: str, dropout: float | None = None, revision: str | None = None) -> PreTrainedConfig:
     """The architecture of a Hugging Face folder or hub id; of those that presets.py knows, without asking the hub.
 
     Raises:
@@ -138,7 +138,7 @@ def base_architecture(path: str, dropout: float | None = None) -> PreTrainedConf
         values = dict(KNOWN_ARCHITECTURES[path])
         known: PreTrainedConfig = AutoConfig.for_model(values.pop("model_type"), **values, **changed)
         return known
-    loaded: PreTrainedConfig = _load(AutoConfig, path, None, **changed)
+    loaded: PreTrainedConfig = _load(AutoConfig, path, revision, **changed)
     return loaded
 
 

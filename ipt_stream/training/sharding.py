@@ -36,7 +36,7 @@ def parallelism(fsdp: bool) -> ParallelismConfig | None:
             "fsdp shares a model out among ranks, and there is one",
             wanted="two ranks or more",
             got="one process",
-            fix="start with `composer -n N -m ipt_stream.cli pretrain ...` or workers=N, or leave fsdp out",
+            fix="start with `composer -n N -m ipt_stream.cli ...` (pretrain: or workers=N), or leave fsdp out",
         )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "FSDP2 Config/APIs are experimental")

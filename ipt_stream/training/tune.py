@@ -5,25 +5,29 @@
 
 The examples are kept in `<output>/examples/`, `train.jsonl` and `held_out.jsonl`, in the project's own format: the one
 for mixtures that the tuning data is part of, the other for whoever measures the synthesizer later.
+
+One process, or several that train together: `composer -n 8 -m ipt_stream.cli tune CONFIG.yaml`. Each takes its part of
+every batch, and what comes out is the same but for rounding and the draws of dropout.
 """
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, model_validator
 
 from ipt_stream import storage
-from ipt_stream.config import Settings
-from ipt_stream.errors import TrainingError
+from ipt_stream.config import fingerprint
 from ipt_stream.progress import log
-from ipt_stream.stage import Figure, Stage, StageReport, run_once
+from ipt_stream.stage import Figure, Stage, StageReport, open_stage
 from ipt_stream.training.fit import FitSettings, FitSummary, fit
 from ipt_stream.training.lora import ADAPTER, LoraSettings, add_adapters, merge, save_adapter, trained_model
 from ipt_stream.training.models import ModelConfig, parameter_count, save_model_folder
+from ipt_stream.training.ranks import is_first, joined, on_first, rank, world_size
+from ipt_stream.training.running import RunSettings, check_loggers
 from ipt_stream.training.tune_batches import batch_loader, padding_of
 from ipt_stream.training.tune_data import TuneData, read_data
 from ipt_stream.training.tune_measure import QualitySettings, evaluation_of
@@ -34,12 +38,20 @@ from ipt_stream.tuning.pairs import MAX_CONTEXTS, TuningSource, examples_text, l
 from ipt_stream.tuning.sequences import EncodedShot, FewShot, Phase, encode_shots, plan_batches
 
 if TYPE_CHECKING:
+    from peft import PeftModel
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 EXAMPLES, TRAIN_FILE, HELD_OUT_FILE, MODEL = "examples", "train.jsonl", "held_out.jsonl", "model"
+_HOW: Any = {
+    "output": True, "dry_run": True, "preset": True,
+    "fit": {"microbatch_sequences", "checkpoint_steps", "checkpoints_kept"},
+    **dict.fromkeys(RunSettings.model_fields, True),
+}  # fmt: skip
+"""Settings that say where and how, but not what: a run may go on with others."""
 
 
-class TuneConfig(Settings):
+class TuneConfig(RunSettings):
     """Settings of the `tune` stage."""
 
     preset: TunePreset | None = None
@@ -106,6 +118,8 @@ class TuneConfig(Settings):
             raise ValueError(f"max_seq_len {self.max_seq_len} is more than model.max_position_embeddings {longest}")
         if self.base_model is None and (self.lora is not None or self.dropout is not None):
             raise ValueError("lora and dropout are for a base_model; a new model has model.dropout")
+        if self.lora is not None and self.fsdp:
+            raise ValueError("fsdp is for all weights, and adapters are trained beside a whole model: leave one out")
         if self.quality is not None and not self.held_out and not self.validation:
             raise ValueError("quality is measured on what is held out: set held_out, or validation")
         if self.quality is not None and self.quality.max_new_tokens >= self.max_seq_len:
@@ -122,53 +136,83 @@ def tune(config: TuneConfig) -> StageReport:
         InputError: a source can't be read. TrainingError: the data does not fit the settings, or training fails.
         LedgerError: the output directory was made with other settings.
     """
-    _check_alone()
+    check_loggers(config.loggers)
     if config.dry_run:
         data = read_data(config)
         planned = _planned(config, data, tuning_tokenizer(config, data.train))
         return StageReport({}, dry_run_lines(config, data, *planned), stopped=True)
-    settings = config.model_dump(mode="json", exclude={"output", "dry_run", "preset"})
+    settings = config.model_dump(mode="json", exclude=_HOW)
     settings["listing"] = [listing(source) for source in (*config.sources, *config.validation)]
-    return run_once(config.output, "tune", settings, lambda stage: _tune(config, stage))
-
-
-def _check_alone() -> None:
-    """Raises `TrainingError` where a launcher has started several processes: each would train on everything."""
-    ranks = os.environ.get("WORLD_SIZE", "1")
-    if ranks != "1":
-        raise TrainingError("tune trains in one process", wanted="one", got=f"{ranks} ranks", fix="start it by itself")
+    with joined():
+        stage = on_first(lambda: open_stage(config.output, "tune", settings))
+        report = stage.finished or _tune(config, stage)
+        return report if is_first() else StageReport({}, skipped=report.skipped)
 
 
 def _tune(config: TuneConfig, stage: Stage) -> StageReport:
+    from ipt_stream.training.sharding import gathered_state
+
     data = read_data(config)
-    for name, examples in ((TRAIN_FILE, data.train), (HELD_OUT_FILE, data.held_out)):
-        storage.publish_bytes(storage.join(config.output, EXAMPLES, name), examples_text(examples))
-    tokenizer = tuning_tokenizer(config, data.train)
+    on_first(lambda: _keep_examples(config, data))
+    tokenizer = on_first(lambda: tuning_tokenizer(config, data.train))
     shots, batches, left = _planned(config, data, tokenizer)
     model = tuning_model(config, tokenizer)
     adapted = None
     if config.lora is not None:
         adapted = add_adapters(model, config.lora, str(config.base_model), config.seed)
         model = trained_model(adapted)
+    parameters = parameter_count(model)
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     log.info("tune: %s", f"{trained:,} parameters to train, {len(shots):,} shots, {len(batches):,} steps")
     summary = fit(
         model,
-        batch_loader(batches, shots, padding_of(tokenizer)),
+        batch_loader(batches, shots, padding_of(tokenizer), rank(), world_size()),
         config.fit,
         steps=len(batches),
         output=config.output,
         seed=config.seed,
         name="tune",
         evaluation=evaluation_of(config, data, tokenizer, len(batches)) if data.held_out else None,
+        run=_run_settings(config, stage),
     )
     figures = _figures(config, data, shots, batches, summary, left)
-    figures |= {"parameters": parameter_count(model), "parameters_trained": trained}
+    figures |= {"parameters": parameters, "parameters_trained": trained}
+    save = partial(_save, config, model, adapted, tokenizer, gathered_state(model))
+    return on_first(lambda: _finish(stage, data, summary, figures, save))
+
+
+def _keep_examples(config: TuneConfig, data: TuneData) -> None:
+    for name, examples in ((TRAIN_FILE, data.train), (HELD_OUT_FILE, data.held_out)):
+        storage.publish_bytes(storage.join(config.output, EXAMPLES, name), examples_text(examples))
+
+
+def _run_settings(config: TuneConfig, stage: Stage) -> RunSettings:
+    """Checkpoints of one tuning are never taken for another's: each has a folder by its settings' fingerprint."""
+    if config.checkpoint_folder is None:
+        return config
+    folder = storage.join(config.checkpoint_folder, f"tune-{fingerprint(stage.settings)}")
+    return config.model_copy(update={"checkpoint_folder": folder})
+
+
+def _save(
+    config: TuneConfig,
+    model: PreTrainedModel,
+    adapted: PeftModel | None,
+    tokenizer: PreTrainedTokenizerBase,
+    state: Mapping[str, Tensor] | None,
+) -> None:
+    """Publish what was trained; `state` holds the weights where the ranks have them in parts."""
     if adapted is not None:
         save_adapter(adapted, tokenizer, storage.join(config.output, ADAPTER))
     if adapted is None or (config.lora is not None and config.lora.merged):
         whole: PreTrainedModel = model if adapted is None else merge(adapted)
-        save_model_folder(whole, tokenizer, storage.join(config.output, MODEL))
+        save_model_folder(whole, tokenizer, storage.join(config.output, MODEL), state)
+
+
+def _finish(
+    stage: Stage, data: TuneData, summary: FitSummary, figures: dict[str, Figure], save: Callable[[], None]
+) -> StageReport:
+    save()
     loss = f"loss {figures['loss_first']} -> {figures['loss_last']}"
     lines = [f"synthesizer: {figures['parameters']:,} parameters, {summary.tokens:,} tokens, {loss}"]
     if summary.evaluations:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ipt_stream.tuning.sequences import EncodedShot, FewShot, batch_arrays
 
@@ -19,14 +19,24 @@ def padding_of(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def batch_loader(
-    batches: Sequence[Sequence[FewShot]], shots: Sequence[EncodedShot], padding: int
+    batches: Sequence[Sequence[FewShot]], shots: Sequence[EncodedShot], padding: int, rank: int = 0, ranks: int = 1
 ) -> DataLoader[dict[str, Tensor]]:
-    """A loader of ready batches, in order: `input_ids`, `labels` and `attention_mask`, each (sequences, longest)."""
+    """A loader of this rank's part of each batch, in order: `input_ids`, `labels` and `attention_mask`.
+
+    Each is of shape (sequences, longest of the whole batch). All ranks get as many sequences, so that they take as many
+    steps together; where a batch has too few, the last ones get sequences of padding, which count nowhere.
+    """
+    import numpy as np
     import torch
     from torch.utils.data import DataLoader
 
+    def part(rows: np.ndarray[Any, Any], filler: int) -> Tensor:
+        share = -(-len(rows) // ranks)
+        missing = np.full((share * ranks - len(rows), rows.shape[1]), filler, rows.dtype)
+        return torch.from_numpy(np.concatenate([rows, missing])[rank * share : (rank + 1) * share])
+
     def tensors(batch: Sequence[FewShot]) -> dict[str, Tensor]:
-        names = ("input_ids", "labels", "attention_mask")
-        return dict(zip(names, map(torch.from_numpy, batch_arrays(batch, shots, padding)), strict=True))
+        tokens, labels, mask = batch_arrays(batch, shots, padding)
+        return {"input_ids": part(tokens, padding), "labels": part(labels, -100), "attention_mask": part(mask, 0)}
 
     return DataLoader(batches, batch_size=None, shuffle=False, collate_fn=tensors)  # type: ignore[arg-type]

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 
 from ipt_stream.errors import TrainingError
 from ipt_stream.synthesis.prompt import BOS, EOS, format_shot
-from ipt_stream.training.models import build_model, load_model, load_tokenizer
+from ipt_stream.training.models import (
+    base_architecture,
+    build_model,
+    empty_model,
+    empty_twin,
+    load_model,
+    load_tokenizer,
+)
+from ipt_stream.training.ranks import is_first
 from ipt_stream.tuning.pairs import TuningExample
 
 if TYPE_CHECKING:
@@ -50,9 +58,15 @@ def tuning_model(config: TuneConfig, tokenizer: PreTrainedTokenizerBase) -> PreT
     Raises:
         TrainingError: there is no base model, it is too short, or its architecture has no such dropout.
     """
+    has_weights = is_first() or not config.fsdp  # otherwise they come from the first rank
     if config.base_model is None:
-        return build_model(config.model, tokenizer, config.seed)
-    model = load_model(config.base_model, config.base_revision)
+        return build_model(config.model, tokenizer, config.seed) if has_weights else empty_twin(config.model, tokenizer)
+    if config.dropout is not None:
+        _check_dropout(config.base_model, config.base_revision)
+    if has_weights:
+        model = load_model(config.base_model, config.base_revision, config.dropout)
+    else:
+        model = empty_model(base_architecture(config.base_model, config.dropout, config.base_revision))
     longest = getattr(model.config, "max_position_embeddings", config.max_seq_len)
     if longest < config.max_seq_len:
         wanted, fix = f"at most {longest:,} tokens", "lower max_seq_len"
@@ -60,8 +74,6 @@ def tuning_model(config: TuneConfig, tokenizer: PreTrainedTokenizerBase) -> PreT
             f"{config.base_model} is too short", wanted=wanted, got=f"max_seq_len {config.max_seq_len:,}", fix=fix
         )
     _learn_ends(model, tokenizer, config)
-    if config.dropout is not None:
-        _set_dropout(model, config.dropout)
     return model
 
 
@@ -86,16 +98,13 @@ def _learn_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, conf
             settings.bos_token_id, settings.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
 
 
-def _set_dropout(model: PreTrainedModel, dropout: float) -> None:
-    """Dropout of the attention weights; it is in the configuration, and in each layer that has read it from there."""
-    if not hasattr(model.config, "attention_dropout"):
+def _check_dropout(base: str, revision: str | None) -> None:
+    """Raises `TrainingError` where the architecture has no dropout of the attention weights."""
+    architecture = base_architecture(base, revision=revision)
+    if not hasattr(architecture, "attention_dropout"):
         raise TrainingError(
-            f"{type(model).__name__} has no dropout of attention weights",
+            f"{base} has no dropout of attention weights",
             wanted="an architecture with attention_dropout, such as Mistral or Llama",
-            got=model.config.model_type,
+            got=architecture.model_type,
             fix="dropout=null",
         )
-    model.config.attention_dropout = dropout
-    for module in model.modules():
-        if hasattr(module, "attention_dropout"):
-            module.attention_dropout = dropout  # type: ignore[assignment]

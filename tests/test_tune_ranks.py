@@ -1,0 +1,108 @@
+"""Several ranks tune what one does: weights whole or shared out, going on with what one process began."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_tune import evaluations, losses
+
+from ipt_stream.stage import finished_figures
+from ipt_stream.training.tune import TuneConfig, tune
+from ipt_stream.training.tune_batches import batch_loader
+from ipt_stream.tuning.sequences import EncodedShot
+
+pytestmark = [pytest.mark.filterwarnings("ignore:websockets:DeprecationWarning")]
+
+STEPS = 12
+
+
+def settings(place: Path, model_folder: Path, output: Path, **changes: Any) -> dict[str, Any]:
+    """Full tuning of a base model, its batches of 3 sequences and fewer: two ranks can't share them evenly."""
+    rows = [
+        {"source": "mills", "context": f"the old {what} by the river {number} " + "of a town " * (number % 5),
+         "pairs": [{"instruction": "what?", "response": what}]}
+        for number, what in enumerate(["bridge", "miller", "keeper", "town"] * 8)
+    ]  # fmt: skip
+    examples = place / "examples.jsonl"
+    examples.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {
+        "sources": [{"path": str(examples)}],
+        "output": str(output),
+        "base_model": str(model_folder),
+        "held_out": 0.2,
+        "quality": {"every_steps": 6, "contexts": 2, "responses": 2, "shots": 1, "max_new_tokens": 8},
+        "max_seq_len": 64,
+        "tokens_per_batch": 160,
+        "steps": STEPS,
+        "dropout": 0.0,
+        "fit": {"learning_rate": 1e-3, "warmup_steps": 2, "checkpoint_steps": 4, "log_steps": 1},
+        **changes,
+    }
+
+
+def batches(output: Path) -> list[str]:
+    return [json.loads(line)["batch"] for line in (output / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("is_shared_out", [False, True])
+def test_two_ranks_go_on_with_what_one_began(
+    is_shared_out: bool, model_folder: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    from safetensors.torch import load_file
+
+    alone, output, file = tmp_path / "alone", tmp_path / "out", tmp_path / "tune.json"
+    tune(TuneConfig.model_validate(settings(tmp_path, model_folder, alone)))
+    # What a process leaves that was killed after step 4: its claim, that checkpoint, and what it had written by then.
+    (output / "checkpoints").mkdir(parents=True)
+    shutil.copy(kept_checkpoint(tmp_path, model_folder), output / "checkpoints")
+    for name in ("metrics.jsonl", "evaluations.jsonl"):
+        shutil.copy(alone / name, output)
+    file.write_text(json.dumps(settings(tmp_path, model_folder, output, fsdp=is_shared_out)))
+    composer = shutil.which("composer", path=Path(sys.executable).parent)
+    assert composer is not None
+    done = subprocess.run(
+        [composer, "-n", "2", "-m", "ipt_stream.cli", "tune", str(file)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("synthesizer: ") == 1, "one rank reports"
+    assert done.stderr.count("goes on from step 4") == 1, done.stderr
+    assert batches(output) == batches(alone)
+    assert [loss for _, loss in losses(output)] == pytest.approx([loss for _, loss in losses(alone)], rel=1e-4)
+    assert (
+        [point["step"] for point in evaluations(output)] == [point["step"] for point in evaluations(alone)] == [6, 12]
+    )
+    for mine, single in zip(evaluations(output), evaluations(alone), strict=True):
+        assert mine["loss_validation"] == pytest.approx(single["loss_validation"], rel=1e-3)
+    mine, theirs = (load_file(path / "model" / "model.safetensors") for path in (output, alone))
+    assert mine.keys() == theirs.keys()
+    for name, weight in mine.items():
+        assert weight.numpy() == pytest.approx(theirs[name].numpy(), abs=1e-3), name
+    figures = finished_figures(str(output))
+    assert figures is not None and figures["resumed_from"] == 4
+    assert tune(TuneConfig.model_validate(settings(tmp_path, model_folder, output))).skipped, "how is not what"
+
+
+def kept_checkpoint(place: Path, model_folder: Path) -> Path:
+    """The checkpoint of step 4, of a tuning that keeps all of them."""
+    kept = settings(place, model_folder, place / "kept")
+    tune(TuneConfig.model_validate({**kept, "fit": {**kept["fit"], "checkpoints_kept": 9}}))
+    return place / "kept" / "checkpoints" / "step-000000004.pt"
+
+
+def test_ranks_get_as_many_sequences_each_and_nothing_is_lost() -> None:
+    shots = [EncodedShot("mills", n, np.arange(10 * n, 10 * n + 4, dtype=np.int32), 1) for n in range(5)]
+    parts = [next(iter(batch_loader([[(n,) for n in range(5)]], shots, 99, rank, 3))) for rank in range(3)]
+    assert [part["input_ids"].shape for part in parts] == [(2, 4)] * 3
+    rows = [row for part in parts for row in part["input_ids"].tolist()]
+    assert rows == [*([10 * n, 10 * n + 1, 10 * n + 2, 10 * n + 3] for n in range(5)), [99] * 4]
+    assert not parts[2]["attention_mask"][1].any() and (parts[2]["labels"][1] == -100).all()
+    assert sum(int((part["labels"] != -100).sum()) for part in parts) == 15
