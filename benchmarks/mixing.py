@@ -16,6 +16,7 @@ import random
 import statistics
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +74,10 @@ def write_run(root: Path, segments: int, rows: int) -> None:
     ledger.append({**end, "broken": None})
 
 
-def bare(path: str) -> dict[str, Any]:
+def bare(path: str, core: int = 0) -> dict[str, Any]:
     """The tokenizer alone, on one core, on the texts that the stage renders."""
     folder = Path(path)
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[core]})
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     from tokenizers import Tokenizer
 
@@ -135,12 +136,16 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=3)
     options = parser.parse_args()
     found: dict[str, list[dict[str, Any]]] = {"bare": [], "one": [], "two": []}
+    beside = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         write_model(folder / "model")
         write_run(folder, options.segments, options.rows)
         for _ in range(options.times):
             found["bare"].append(measure("bare", scratch))
+            with ThreadPoolExecutor(2) as pool:
+                both = list(pool.map(lambda core: measure("bare", scratch, core), range(2)))
+            beside.append(sum(result["tokens"] / result["seconds"] for result in both))
             found["one"].append(measure("stage", scratch, 1))
             found["two"].append(measure("stage", scratch, 2))
     speed = {way: statistics.median(f["tokens"] / f["seconds"] for f in results) for way, results in found.items()}
@@ -152,8 +157,12 @@ def main() -> None:
             "tokens/s: the bare tokenizer, one core": round(speed["bare"]),
             "tokens/s: the stage, one core": round(speed["one"]),
             "tokens/s: the stage, two cores": round(speed["two"]),
+            "tokens/s: two bare tokenizers, a core each": round(statistics.median(beside)),
             "stage / bare tokenizer, a core (wanted: 0.7)": round(speed["one"] / speed["bare"], 3),
             "two cores / one (wanted: 1.8)": round(speed["two"] / speed["one"], 3),
+            "two bare tokenizers / one: what the machine's second core adds": round(
+                statistics.median(beside) / speed["bare"], 3
+            ),
         },
         f"Medians of {options.times} runs of each, in turn.",
     )

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from ipt_stream import storage
 from ipt_stream.errors import LedgerError
 
@@ -78,8 +80,8 @@ def read_ledger(root: str) -> Iterator[Record]:
 
 def _parse_record(line: bytes, where: str) -> dict[str, Any]:
     try:
-        record = json.loads(line)
-    except ValueError as error:
+        record = msgspec.json.decode(line)
+    except msgspec.DecodeError as error:
         raise LedgerError(f"{where} is not a ledger record", got=str(error), fix="restore that file") from error
     if not isinstance(record, dict) or "id" not in record:
         raise LedgerError(f"{where} is not a ledger record", wanted="a JSON object with an id", got=repr(line[:80]))

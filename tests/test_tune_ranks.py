@@ -43,7 +43,7 @@ def settings(place: Path, model_folder: Path, output: Path, **changes: Any) -> d
         "tokens_per_batch": 160,
         "steps": STEPS,
         "dropout": 0.0,
-        "fit": {"learning_rate": 1e-3, "warmup_steps": 2, "checkpoint_steps": 4, "log_steps": 1},
+        "fit": {"learning_rate": 1e-3, "warmup_steps": 2, "checkpoint_steps": 4, "log_steps": 1, "checkpoints_kept": 9},
         **changes,
     }
 
@@ -52,20 +52,26 @@ def batches(output: Path) -> list[str]:
     return [json.loads(line)["batch"] for line in (output / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.fixture(scope="module")
+def alone(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("alone")
+    tune(TuneConfig.model_validate(settings(place, model_folder, place / "out")))
+    return place / "out"
+
+
 @pytest.mark.parametrize("is_shared_out", [False, True])
 def test_two_ranks_go_on_with_what_one_began(
-    is_shared_out: bool, model_folder: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    is_shared_out: bool, alone: Path, model_folder: Path, tmp_path: Path
 ) -> None:
     from safetensors.torch import load_file
 
-    alone, output, file = tmp_path / "alone", tmp_path / "out", tmp_path / "tune.json"
-    tune(TuneConfig.model_validate(settings(tmp_path, model_folder, alone)))
+    output, file = tmp_path / "out", tmp_path / "tune.json"
     # What a process leaves that was killed after step 4: its claim, that checkpoint, and what it had written by then.
     (output / "checkpoints").mkdir(parents=True)
-    shutil.copy(kept_checkpoint(tmp_path, model_folder), output / "checkpoints")
+    shutil.copy(alone / "checkpoints" / "step-000000004.pt", output / "checkpoints")
     for name in ("metrics.jsonl", "evaluations.jsonl"):
         shutil.copy(alone / name, output)
-    file.write_text(json.dumps(settings(tmp_path, model_folder, output, fsdp=is_shared_out)))
+    file.write_text(json.dumps(settings(alone.parent, model_folder, output, fsdp=is_shared_out)))
     composer = shutil.which("composer", path=Path(sys.executable).parent)
     assert composer is not None
     done = subprocess.run(
@@ -89,13 +95,6 @@ def test_two_ranks_go_on_with_what_one_began(
     figures = finished_figures(str(output))
     assert figures is not None and figures["resumed_from"] == 4
     assert tune(TuneConfig.model_validate(settings(tmp_path, model_folder, output))).skipped, "how is not what"
-
-
-def kept_checkpoint(place: Path, model_folder: Path) -> Path:
-    """The checkpoint of step 4, of a tuning that keeps all of them."""
-    kept = settings(place, model_folder, place / "kept")
-    tune(TuneConfig.model_validate({**kept, "fit": {**kept["fit"], "checkpoints_kept": 9}}))
-    return place / "kept" / "checkpoints" / "step-000000004.pt"
 
 
 def test_ranks_get_as_many_sequences_each_and_nothing_is_lost() -> None:

@@ -28,7 +28,7 @@ def batch_loader(
     """
     import numpy as np
     import torch
-    from torch.utils.data import DataLoader
+    from torch.utils.data import DataLoader, DistributedSampler
 
     def part(rows: np.ndarray[Any, Any], filler: int) -> Tensor:
         share = -(-len(rows) // ranks)
@@ -39,4 +39,6 @@ def batch_loader(
         tokens, labels, mask = batch_arrays(batch, shots, padding)
         return {"input_ids": part(tokens, padding), "labels": part(labels, -100), "attention_mask": part(mask, 0)}
 
-    return DataLoader(batches, batch_size=None, shuffle=False, collate_fn=tensors)  # type: ignore[arg-type]
+    # Every rank goes through all batches; Composer wants to be told that this is meant.
+    order = DistributedSampler(batches, num_replicas=1, rank=0, shuffle=False)  # type: ignore[arg-type]
+    return DataLoader(batches, batch_size=None, sampler=order, collate_fn=tensors)  # type: ignore[arg-type]
