@@ -94,7 +94,7 @@ def test_two_ranks_go_on_with_what_one_began(
         assert weight.numpy() == pytest.approx(theirs[name].numpy(), abs=1e-3), name
     figures = finished_figures(str(output))
     assert figures is not None and figures["resumed_from"] == 4
-    assert tune(TuneConfig.model_validate(settings(tmp_path, model_folder, output))).skipped, "how is not what"
+    assert tune(TuneConfig.model_validate(settings(alone.parent, model_folder, output))).skipped, "how is not what"
 
 
 def test_ranks_get_as_many_sequences_each_and_nothing_is_lost() -> None:
