@@ -1,0 +1,183 @@
+// The browser of examples: filters, previous, next, random; texts beside their pairs, or what training sees of them.
+
+function showBrowser(examples) {
+  const { index } = examples;
+  const fields = Object.fromEntries(['search', 'source', 'round', 'check', 'flag', 'least', 'most'].map((id) => [id, byId(id)]));
+  const holder = byId('example');
+  const views = [...document.querySelectorAll('[data-view]')];
+  let selected = Array.from({ length: examples.count }, (_, number) => number);
+  let place = 0;
+  let view = 'pairs';
+  let asked = 0;
+
+  choices(fields.source, 'All sources', index.sources);
+  const rounds = [...new Set(index.rounds.flat())].sort((one, other) => one - other);
+  choices(fields.round, 'All rounds', rounds.map((round) => `Round ${round + 1}`), rounds);
+  choices(fields.check, 'Any', index.checks.map(words));
+  for (const field of document.querySelectorAll('.filters .field:has(#check)')) field.hidden = index.checks.length === 0;
+  byId('source').parentElement.hidden = index.sources.length < 2;
+  byId('round').parentElement.hidden = rounds.length < 2;
+
+  function wanted() {
+    const number = (field) => (field.value === '' ? null : Number(field.value));
+    const check = number(fields.check);
+    const isFlag = check !== null && index.kinds[check] === 'flag';
+    const flag = Number(fields.flag.value);
+    return {
+      text: fields.search.value.trim(), source: number(fields.source), round: number(fields.round), check,
+      least: isFlag ? flag : number(fields.least) ?? -Infinity, most: isFlag ? flag : number(fields.most) ?? Infinity,
+    };
+  }
+  function showCheckFields() {
+    const check = fields.check.value === '' ? null : Number(fields.check.value);
+    const kind = check === null ? null : index.kinds[check];
+    for (const field of document.querySelectorAll('.filters .flags')) field.hidden = kind !== 'flag';
+    for (const field of document.querySelectorAll('.filters .range')) field.hidden = kind !== 'number';
+    const range = check === null ? null : index.ranges[check];
+    fields.least.placeholder = range ? amount(range[0]) : '';
+    fields.most.placeholder = range ? amount(range[1]) : '';
+  }
+  async function filter() {
+    asked += 1;
+    const mine = asked;
+    byId('position').textContent = 'Searching …';
+    const found = await examples.select(wanted(), () => mine !== asked);
+    if (found === null || mine !== asked) return;
+    selected = found;
+    place = 0;
+    await show();
+  }
+  async function show() {
+    const many = selected.length;
+    const of = many === examples.count ? whole.format(many) : `${whole.format(many)} of ${whole.format(examples.count)}`;
+    byId('position').textContent = many ? `${whole.format(place + 1)} of ${of} examples` : `No example of ${whole.format(examples.count)} fits`;
+    byId('previous').disabled = place <= 0;
+    byId('next').disabled = place >= many - 1;
+    byId('random').disabled = many < 2;
+    if (!many) {
+      holder.replaceChildren(element('p', { class: 'empty' }, 'Nothing here holds all of that. Clear a filter to see more.'));
+      return;
+    }
+    const number = selected[place];
+    const example = await examples.get(number);
+    if (number !== selected[place]) return; // somebody went on meanwhile
+    const filters = wanted();
+    holder.replaceChildren(...(view === 'pairs' ? pairsView(example, index, filters) : renderedView(example, filters)));
+  }
+  function move(to) {
+    if (to < 0 || to >= selected.length || to === place) return;
+    place = to;
+    show();
+  }
+  function random() {
+    if (selected.length < 2) return;
+    const drawn = Math.floor(Math.random() * (selected.length - 1));
+    move(drawn < place ? drawn : drawn + 1);
+  }
+
+  byId('filters').addEventListener('submit', (event) => event.preventDefault());
+  byId('filters').addEventListener('reset', () => setTimeout(() => { showCheckFields(); filter(); }));
+  fields.search.addEventListener('input', settled(filter, 180));
+  for (const id of ['least', 'most']) fields[id].addEventListener('input', settled(filter, 180));
+  for (const id of ['source', 'round', 'flag']) fields[id].addEventListener('change', filter);
+  fields.check.addEventListener('change', () => {
+    fields.least.value = fields.most.value = '';
+    showCheckFields();
+    filter();
+  });
+  byId('previous').addEventListener('click', () => move(place - 1));
+  byId('next').addEventListener('click', () => move(place + 1));
+  byId('random').addEventListener('click', random);
+  for (const button of views) {
+    button.addEventListener('click', () => {
+      view = button.dataset.view;
+      press(views, button);
+      show();
+    });
+  }
+  document.addEventListener('keydown', (event) => {
+    if (event.altKey || event.ctrlKey || event.metaKey || event.target.closest('input, select, textarea, .canvas, .scroll')) return;
+    const bounds = byId('examples').getBoundingClientRect();
+    if (bounds.top > innerHeight * 0.75 || bounds.bottom < innerHeight * 0.1) return; // it is not on the screen
+    const act = { ArrowLeft: () => move(place - 1), ArrowRight: () => move(place + 1), r: random, R: random }[event.key];
+    if (!act) return;
+    event.preventDefault();
+    act();
+  });
+  showCheckFields();
+  return show();
+}
+
+function choices(select, all, names, values = names.map((_, number) => number)) {
+  select.replaceChildren(element('option', { value: '' }, all), ...names.map((name, number) => element('option', { value: values[number] }, name)));
+}
+
+/** Names of columns as words. */
+function words(name) {
+  const text = name.replaceAll('_', ' ');
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+function identity(example, index) {
+  const pairs = example.shots.reduce((sum, shot) => sum + shot.pairs.length, 0);
+  const many = (count, noun) => `${whole.format(count)} ${noun}${count === 1 ? '' : 's'}`;
+  return element('p', { class: 'identity' }, element('strong', { dir: 'auto' }, example.id), ` · ${many(example.shots.length, 'text')}, ${many(pairs, 'pair')}`);
+}
+
+/** Each text beside its pairs. */
+function pairsView(example, index, filters) {
+  const searched = filters.text === '' ? null : pattern(filters.text, 'giu');
+  const shots = example.shots.map((shot) => {
+    const caption = element('p', { class: 'caption' }, element('span', {}, `Round ${shot.round + 1}`),
+      element('span', { dir: 'auto' }, shot.piece ? `${shot.document}, piece ${shot.piece + 1}` : shot.document),
+      shot.inherits ? element('span', {}, 'inherits those above') : null);
+    const text = element('div', { class: 'corpus', dir: 'auto' }, ...marked(shot.text, searched), leftOut(shot));
+    const pairs = shot.pairs.map((pair) => element('div', { class: 'pair' },
+      element('div', { class: 'corpus instruction', dir: 'auto' }, ...marked(pair.instruction, searched)),
+      element('div', { class: 'corpus response', dir: 'auto' }, ...marked(pair.response, searched)),
+      checksOf(pair, index, filters)));
+    const count = shot.pairs.length;
+    const beside = element('div', { class: 'side' }, element('p', { class: 'caption' }, count === 1 ? '1 pair' : `${count || 'No'} pairs`), ...pairs);
+    return element('div', { class: 'shot' }, element('div', { class: 'side' }, caption, text), beside);
+  });
+  return [identity(example, index), ...shots];
+}
+
+function checksOf(pair, index, filters) {
+  const found = pair.checks.map((value, check) => ({ value, check })).filter(({ value }) => value !== null);
+  if (!found.length) return null;
+  return element('ul', { class: 'found', 'aria-label': 'Checks' }, ...found.map(({ value, check }) => {
+    const number = Number(value);
+    const fits = filters.check === check && number >= filters.least && number <= filters.most;
+    const shown = typeof value === 'boolean' ? (value ? 'yes' : 'no') : amount(value);
+    return element('li', { class: fits ? 'chosen' : null }, `${words(index.checks[check])} ${shown}`);
+  }));
+}
+
+/** What training sees: the words of the templates, and the texts in their places. */
+function renderedView(example, filters) {
+  const searched = filters.text === '' ? null : pattern(filters.text, 'giu');
+  const texts = example.rendered.map((parts) => element('div', { class: 'rendered corpus', dir: 'auto' }, ...parts.flatMap((part) => {
+    if (typeof part === 'string') return marked(part, searched);
+    const shot = example.shots[part];
+    return [element('span', { class: 'from-text' }, ...marked(shot.text, searched), leftOut(shot))];
+  })));
+  return [identity(example), ...texts];
+}
+
+function leftOut(shot) {
+  return shot.left_out ? element('span', { class: 'left-out' }, ` … ${whole.format(shot.left_out)} more characters`) : null;
+}
+
+/** `text` in parts, with what was searched for marked. */
+function marked(text, searched) {
+  if (searched === null) return [text];
+  const parts = [];
+  let start = 0;
+  for (const match of text.matchAll(searched)) {
+    if (!match[0]) continue;
+    parts.push(text.slice(start, match.index), element('mark', {}, match[0]));
+    start = match.index + match[0].length;
+  }
+  return [...parts, text.slice(start)];
+}
