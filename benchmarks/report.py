@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from common import documents, save
 
@@ -26,8 +26,10 @@ SHOTS, PAIRS, WORDS = 3, 5, 250
 CHECKS = ("grounding", "overlap", "repetition", "log_prob", "duplicate", "no_question")
 
 
-class Drawn:
+class Checks:
     """Checks made up on the spot, in the place of their files."""
+
+    keeps: ClassVar = {"grounding": (">=", 0.5), "duplicate": ("==", 0.0)}
 
     def __init__(self) -> None:
         self._random = random.Random(0)
@@ -41,7 +43,7 @@ class Drawn:
 
 def examples(count: int) -> Iterator[Any]:
     """Examples of made-up words, as if drawn from a run."""
-    from ipt_stream.analysis.report.sample import Drawn as Example
+    from ipt_stream.analysis.report.sample import Drawn
     from ipt_stream.corpus.pair import Pair
     from ipt_stream.synthesis.segment import SegmentRow, Status
 
@@ -63,7 +65,7 @@ def examples(count: int) -> Iterator[Any]:
                     prompt_tokens=0, cached_tokens=0, generated_tokens=0, generation="",
                 )
             )  # fmt: skip
-        yield Example(None, tuple(rows))  # type: ignore[arg-type]
+        yield Drawn(None, tuple(rows))  # type: ignore[arg-type]
 
 
 def write_page(file: Path, count: int) -> None:
@@ -72,7 +74,7 @@ def write_page(file: Path, count: int) -> None:
     from ipt_stream.analysis.report.page import Facts, assemble
     from ipt_stream.mixture.sources import Making
 
-    found = collect(examples(count), Making(0), Drawn(), 20_000)  # type: ignore[arg-type]
+    found = collect(examples(count), Making(0), Checks(), 20_000)  # type: ignore[arg-type]
     file.write_bytes(assemble([], found, Facts("A report", {}, "ipt-stream", "Made up.")))
 
 

@@ -92,6 +92,8 @@ def write_checks(output: Path, shards: dict[str, list[list[SegmentRow]]]) -> Pat
             pq.write_table(table.set_column(place, "log_prob", pa.nulls(len(records), pa.float64())), buffer)
             name = f"segment-{segment_id(index, number)}.parquet"
             storage.publish_bytes(str(output / name), buffer.getvalue())
+    keeps = {"grounding": ">= 0.25", "degenerate": "false", "repeats": None}
+    storage.publish_json(str(output / "checks.json"), {"columns": {name: {"keeps": it} for name, it in keeps.items()}})
     return write_part(output, plotted_part("checks"))
 
 

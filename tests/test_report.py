@@ -19,7 +19,7 @@ from report_world import checked, evil_rows, plain_rows, plotted_part, write_che
 
 from ipt_stream.analysis.inputs import Inputs
 from ipt_stream.analysis.part import Part, Plot, Series, Table
-from ipt_stream.analysis.report.checks import CheckColumns
+from ipt_stream.analysis.report.checks import CheckColumns, read_condition
 from ipt_stream.analysis.report.examples import apart, collect, compress
 from ipt_stream.analysis.report.page import Facts, Section, assemble, policy, script_json
 from ipt_stream.analysis.report.publish import ReportSettings, publish_report
@@ -160,6 +160,7 @@ def test_checks_stand_with_their_pairs_and_in_columns(run: Path, tmp_path: Path)
     found = collect(drawn, Making(0), checks, 20_000)
     assert found.checks == ["grounding", "degenerate", "repeats", "log_prob"]
     assert found.kinds == ["number", "flag", "number", "number"]
+    assert found.keeps == [(">=", 0.25), ("==", 0.0), None, None]
     pairs = [(row, pair) for item in drawn for row in item.rows for pair in range(len(row.pairs))]
     for name, block in zip(found.checks, found.columns, strict=True):
         assert opened(block) == [checked(row, pair)[name] for row, pair in pairs]
@@ -168,6 +169,15 @@ def test_checks_stand_with_their_pairs_and_in_columns(run: Path, tmp_path: Path)
     records = [record for block in found.blocks for record in opened(block)]
     shown = [pair["checks"] for record in records for shot in record["shots"] for pair in shot["pairs"]]
     assert shown == [list(checked(row, pair).values()) for row, pair in pairs]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [(">= 0.5", (">=", 0.5)), ("<= 1e-05", ("<=", 1e-5)), (True, ("==", 1.0)), ("false", ("==", 0.0)),
+     (None, None), ("about 3", None)],
+)  # fmt: skip
+def test_conditions_by_hand(text: str | bool | None, found: tuple[str, float] | None) -> None:
+    assert read_condition(text) == found
 
 
 def test_checks_of_another_run_are_refused(run: Path, tmp_path: Path) -> None:

@@ -181,9 +181,16 @@ def test_filters_by_checks(page: Any) -> None:
     assert page.is_hidden("#flag") and page.is_hidden("#least")
     page.select_option("#check", label="Degenerate")
     page.wait_for_selector("#flag:visible")
+    assert page.locator("#flag option").all_inner_texts() == ["flagged: yes", "not flagged"]
     expect_count(page, examples_where(lambda row: any(found["degenerate"] for found in fits(row))))
-    assert page.locator("#example .found .chosen").first.inner_text() == "Degenerate yes"
+    assert page.locator("#example .found .chosen").first.inner_text().startswith("Degenerate yes")
     page.select_option("#check", label="Grounding")
+    assert page.locator("#flag option").first.inner_text() == "flagged: < 0.25"
+    expect_count(page, examples_where(lambda row: any(found["grounding"] < 0.25 for found in fits(row))))
+    assert page.locator("#example .found .flagged").first.inner_text().startswith("Grounding 0")
+    page.select_option("#flag", label="not flagged")
+    expect_count(page, examples_where(lambda row: any(found["grounding"] >= 0.25 for found in fits(row))))
+    page.select_option("#flag", label="in a range")
     page.wait_for_selector("#least:visible")
     assert page.get_attribute("#most", "placeholder") == "0.59"
     page.fill("#least", "0.5")
@@ -191,9 +198,11 @@ def test_filters_by_checks(page: Any) -> None:
     page.fill("#most", "0.52")
     expect_count(page, examples_where(lambda row: any(0.5 <= found["grounding"] <= 0.52 for found in fits(row))))
     page.select_option("#check", label="Log prob")
+    assert page.locator("#flag option").all_inner_texts() == ["in a range"]
     expect_count(page, 0)
     page.click("button[type=reset]")
     expect_count(page, 50)
+    assert page.is_hidden("#flag") and page.is_hidden("#least")
 
 
 def test_the_rendered_form_holds_texts_and_pairs(page: Any, report: Path) -> None:

@@ -14,28 +14,39 @@ function showBrowser(examples) {
   const rounds = [...new Set(index.rounds.flat())].sort((one, other) => one - other);
   choices(fields.round, 'All rounds', rounds.map((round) => `Round ${round + 1}`), rounds);
   choices(fields.check, 'Any', index.checks.map(words));
-  for (const field of document.querySelectorAll('.filters .field:has(#check)')) field.hidden = index.checks.length === 0;
+  fields.check.parentElement.hidden = index.checks.length === 0;
   byId('source').parentElement.hidden = index.sources.length < 2;
   byId('round').parentElement.hidden = rounds.length < 2;
 
   function wanted() {
     const number = (field) => (field.value === '' ? null : Number(field.value));
+    const [least, most] = [number(fields.least) ?? -Infinity, number(fields.most) ?? Infinity];
     const check = number(fields.check);
-    const isFlag = check !== null && index.kinds[check] === 'flag';
-    const flag = Number(fields.flag.value);
-    return {
-      text: fields.search.value.trim(), source: number(fields.source), round: number(fields.round), check,
-      least: isFlag ? flag : number(fields.least) ?? -Infinity, most: isFlag ? flag : number(fields.most) ?? Infinity,
-    };
+    const keeps = check === null ? null : index.keeps[check];
+    const fits = {
+      flagged: (value) => !holdsFor(keeps, value), kept: (value) => holdsFor(keeps, value),
+      yes: (value) => value === 1, no: (value) => value === 0, within: (value) => value >= least && value <= most,
+    }[fields.flag.value];
+    return { text: fields.search.value.trim(), source: number(fields.source), round: number(fields.round), check, fits };
   }
+  /** What can be asked of the check that is chosen. */
   function showCheckFields() {
     const check = fields.check.value === '' ? null : Number(fields.check.value);
-    const kind = check === null ? null : index.kinds[check];
-    for (const field of document.querySelectorAll('.filters .flags')) field.hidden = kind !== 'flag';
-    for (const field of document.querySelectorAll('.filters .range')) field.hidden = kind !== 'number';
+    const keeps = check === null ? null : index.keeps[check];
+    const ways = [];
+    if (check !== null && keeps) ways.push(['flagged', `flagged: ${otherwise(keeps, index.kinds[check])}`], ['kept', 'not flagged']);
+    else if (check !== null && index.kinds[check] === 'flag') ways.push(['yes', 'yes'], ['no', 'no']);
+    if (check !== null && index.kinds[check] === 'number') ways.push(['within', 'in a range']);
+    fields.flag.replaceChildren(...ways.map(([value, name]) => element('option', { value }, name)));
+    fields.flag.parentElement.hidden = ways.length === 0;
     const range = check === null ? null : index.ranges[check];
+    fields.least.value = fields.most.value = '';
     fields.least.placeholder = range ? amount(range[0]) : '';
     fields.most.placeholder = range ? amount(range[1]) : '';
+    showRange();
+  }
+  function showRange() {
+    for (const field of document.querySelectorAll('.filters .range')) field.hidden = fields.flag.value !== 'within';
   }
   async function filter() {
     asked += 1;
@@ -79,12 +90,13 @@ function showBrowser(examples) {
   byId('filters').addEventListener('reset', () => setTimeout(() => { showCheckFields(); filter(); }));
   fields.search.addEventListener('input', settled(filter, 180));
   for (const id of ['least', 'most']) fields[id].addEventListener('input', settled(filter, 180));
-  for (const id of ['source', 'round', 'flag']) fields[id].addEventListener('change', filter);
-  fields.check.addEventListener('change', () => {
-    fields.least.value = fields.most.value = '';
-    showCheckFields();
-    filter();
-  });
+  for (const id of ['source', 'round']) fields[id].addEventListener('change', filter);
+  for (const [id, changed] of [['check', showCheckFields], ['flag', showRange]]) {
+    fields[id].addEventListener('change', () => {
+      changed();
+      filter();
+    });
+  }
   byId('previous').addEventListener('click', () => move(place - 1));
   byId('next').addEventListener('click', () => move(place + 1));
   byId('random').addEventListener('click', random);
@@ -147,11 +159,25 @@ function checksOf(pair, index, filters) {
   const found = pair.checks.map((value, check) => ({ value, check })).filter(({ value }) => value !== null);
   if (!found.length) return null;
   return element('ul', { class: 'found', 'aria-label': 'Checks' }, ...found.map(({ value, check }) => {
-    const number = Number(value);
-    const fits = filters.check === check && number >= filters.least && number <= filters.most;
+    const flagged = index.keeps[check] !== null && !holdsFor(index.keeps[check], Number(value));
+    const chosen = filters.check === check && filters.fits(Number(value));
     const shown = typeof value === 'boolean' ? (value ? 'yes' : 'no') : amount(value);
-    return element('li', { class: fits ? 'chosen' : null }, `${words(index.checks[check])} ${shown}`);
+    return element('li', { class: [flagged ? 'flagged' : '', chosen ? 'chosen' : ''].join(' ').trim() || null },
+      `${words(index.checks[check])} ${shown}`, flagged ? element('span', { class: 'hidden' }, ', flagged') : null);
   }));
+}
+
+/** Whether a condition, a comparison and a number, holds for a value. */
+function holdsFor([comparison, limit], value) {
+  return {
+    '>=': value >= limit, '<=': value <= limit, '>': value > limit, '<': value < limit, '==': value === limit, '!=': value !== limit,
+  }[comparison];
+}
+
+/** What a value is that a condition does not hold for. */
+function otherwise([comparison, limit], kind) {
+  if (kind === 'flag') return limit ? 'no' : 'yes';
+  return `${{ '>=': '<', '<=': '>', '>': '≤', '<': '≥', '==': '≠', '!=': '=' }[comparison]} ${amount(limit)}`;
 }
 
 /** What training sees: the words of the templates, and the texts in their places. */

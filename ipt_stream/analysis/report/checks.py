@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import posixpath
+import re
 from collections.abc import Mapping, Sequence
 
 from ipt_stream import storage
@@ -17,7 +18,23 @@ KEYS = ("document_id", "piece", "pair")
 KNOWN = {*KEYS, "source_id", "source", "chain", "round", "instruction", "response"}
 """Columns that are no checks."""
 
+LISTING = "checks.json"
+"""What the checks say of their columns."""
+CONDITION = re.compile(r"(>=|<=|==|!=|>|<)\s*(-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)")
+
 _Key = tuple[str, int, int]
+
+
+def read_condition(text: str | bool | None) -> tuple[str, float] | None:
+    """A condition such as `>= 0.5`, `true` or `false`, as a comparison and a number; None where it is none.
+
+    read_condition(">= 0.5") = (">=", 0.5); read_condition("false") = ("==", 0.0)
+    """
+    shown = str(text).strip().lower()
+    if shown in ("true", "false"):
+        return "==", float(shown == "true")
+    match = CONDITION.fullmatch(shown)
+    return None if match is None else (match.group(1), float(match.group(2)))
 
 
 class CheckColumns:
@@ -29,6 +46,9 @@ class CheckColumns:
 
     def __init__(self, directory: str) -> None:
         self._files = {posixpath.basename(path): path for path in storage.list_directory(directory)}
+        columns = storage.read_json(self._files[LISTING])["columns"] if LISTING in self._files else {}
+        self.keeps = {name: read_condition(column.get("keeps")) for name, column in columns.items()}
+        """By check: the condition under which a pair is not flagged, a comparison and a value; None without one."""
         self._read: tuple[str, dict[str, Sequence[Value]], dict[_Key, int]] | None = None
 
     def of(self, item: Drawn) -> Mapping[str, Sequence[Value]]:

@@ -45,16 +45,17 @@ class Examples {
     }
     if (wanted.check !== null) {
       const values = await this.column(wanted.check);
-      found = found.filter((number) => this.fits(values, number, wanted));
+      found = found.filter((number) => this.fits(values, number, wanted.fits));
     }
     if (wanted.text === '') return isStale() ? null : found;
     return this.search(found, pattern(wanted.text), isStale);
   }
 
-  fits(values, number, wanted) {
+  /** Whether some pair of an example has a value that fits. */
+  fits(values, number, fits) {
     for (let pair = this.pairStarts[number]; pair < this.pairStarts[number + 1]; pair += 1) {
       const value = values[pair];
-      if (value !== null && value >= wanted.least && value <= wanted.most) return true;
+      if (value !== null && fits(value)) return true;
     }
     return false;
   }

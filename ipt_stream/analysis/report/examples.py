@@ -41,6 +41,7 @@ class Examples:
         checks: names of the checks.
         kinds: of each check, `flag` (yes or no) or `number`.
         ranges: of each check, its least and greatest value; None where it has none.
+        keeps: of each check, the condition under which a pair is not flagged, such as (">=", 0.5); None without one.
         columns: of each check, its values of all pairs in order, compressed.
         shortened: how many texts were cut.
     """
@@ -54,12 +55,13 @@ class Examples:
     checks: list[str] = field(default_factory=list)
     kinds: list[str] = field(default_factory=list)
     ranges: list[tuple[float, float] | None] = field(default_factory=list)
+    keeps: list[tuple[str, float] | None] = field(default_factory=list)
     columns: list[str] = field(default_factory=list)
     shortened: int = 0
 
     def index(self) -> dict[str, Any]:
         """What the page needs before any block is opened, as JSON values."""
-        names = ("sources", "source", "rounds", "pairs", "sizes", "checks", "kinds", "ranges")
+        names = ("sources", "source", "rounds", "pairs", "sizes", "checks", "kinds", "ranges", "keeps")
         return {name: getattr(self, name) for name in names}
 
 
@@ -103,6 +105,7 @@ def collect(drawn: Iterable[Drawn], making: Making, checks: CheckColumns | None,
     found.sources = list(numbers)
     for name, column in columns.items():
         _add_column(found, name, column)
+        found.keeps.append(None if checks is None else checks.keeps.get(name))
     return found
 
 
