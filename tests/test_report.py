@@ -215,7 +215,7 @@ def test_cells_as_people_read_them() -> None:
     assert column_cells(Table("t", ("a",), ((0.0004,), (0.0,)), percent=("a",)), 0) == ["0.04%", "0.00%"]
     assert column_cells(Table("t", ("a",), ((2.0,), (3.0,))), 0) == ["2", "3"]
     shown = grid_html(table)
-    assert '<th scope="col" class="number paper">words (paper)</th>' in shown
+    assert '<th scope="col" class="number words paper">words (paper)</th>' in shown
     assert '<th scope="row" class="number">1,234</th><td class="number">61.7%</td>' in shown
 
 

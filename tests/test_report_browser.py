@@ -120,7 +120,7 @@ def examples_where(holds: Any) -> int:
 def expect_count(page: Any, count: int) -> None:
     page.wait_for_function(
         "start => document.getElementById('position').textContent.startsWith(start)",
-        arg=f"1 of {count} of 50" if count not in (0, 50) else "1 of 50" if count else "No example",
+        arg="1 of 50 examples" if count == 50 else f"1 of {count} found in 50" if count else "None found in 50",
     )
 
 
@@ -210,11 +210,11 @@ def test_the_rendered_form_holds_texts_and_pairs(page: Any, report: Path) -> Non
     from ipt_stream.synthesis.results import list_segments, load_examples
 
     (first, *_) = load_examples(list_segments(str(report.parent / "segments"))[0])
-    page.click("text=As rendered")
+    page.click("[data-view=rendered]")
     page.wait_for_selector("#example .rendered")
     assert page.locator("#example .rendered").text_content() == render(first, 0)
     assert page.get_attribute("[data-view=rendered]", "aria-pressed") == "true"
-    page.click("text=Texts and pairs")
+    page.click("[data-view=pairs]")
     page.wait_for_selector("#example .shot")
 
 

@@ -122,7 +122,7 @@ def test_the_part_has_the_counts_beside_the_papers(run: Path, tmp_path: Path) ->
     assert beside.paper == ("paper",)
     assert {row[0]: row[1] for row in beside.rows} == {
         "Rounds": 2,
-        "Documents converted": "66.7%",
+        "Documents augmented": "66.7%",
         "Pairs a text": round(pairs / 3, 1),
         "Tokens a pair": round(30 / pairs, 1),
         "Raw tokens a day": f"{7 * 24 * 3600:,}",

@@ -103,11 +103,11 @@ def _beside_the_paper(rounds: Sequence[RoundCounts], synthesis: Mapping[str, Fig
     rate = float(synthesis.get("raw_tokens_per_second", 0))
     rows: list[tuple[Cell, ...]] = [
         ("Rounds", len(rounds), "2 general, 3 domain"),
-        ("Documents converted", f"{share(int(synthesis['augmented']), int(synthesis['documents_in'])):.1%}",
+        ("Documents augmented", f"{share(int(synthesis['augmented']), int(synthesis['documents_in'])):.1%}",
          "20% general, 100% domain"),
         ("Pairs a text", round(pairs / max(asked, 1), 1), "about 5"),
         ("Tokens a pair", round(int(synthesis["generated_tokens"]) / max(pairs, 1), 1), "about 52"),
-        ("Raw tokens a day", f"{rate * 86_400:,.0f}", "about 1,000,000,000"),
+        ("Raw tokens a day", f"{rate * 86_400:,.0f}", "about 1 billion"),
     ]  # fmt: skip
     return Table(
         "The run beside the paper's",

@@ -60,8 +60,9 @@ function showBrowser(examples) {
   }
   async function show() {
     const many = selected.length;
-    const of = many === examples.count ? whole.format(many) : `${whole.format(many)} of ${whole.format(examples.count)}`;
-    byId('position').textContent = many ? `${whole.format(place + 1)} of ${of} examples` : `No example of ${whole.format(examples.count)} fits`;
+    const all = `${whole.format(examples.count)} example${examples.count === 1 ? '' : 's'}`;
+    const of = many === examples.count ? all : `${whole.format(many)} found in ${all}`;
+    byId('position').textContent = many ? `${whole.format(place + 1)} of ${of}` : `None found in ${all}`;
     byId('previous').disabled = place <= 0;
     byId('next').disabled = place >= many - 1;
     byId('random').disabled = many < 2;

@@ -128,7 +128,7 @@ def _sections(sections: Sequence[Section]) -> Iterator[str]:
         part = section.part
         name = escape(part.name)
         yield f'<section id="{name}" aria-labelledby="{name}-heading"><h2 id="{name}-heading">{escape(part.title)}</h2>'
-        yield f'<p class="about">{escape(part.about)}</p><div class="blocks">'
+        yield f'<p class="about">{escape(part.about)}</p><div class="blocks tables">'
         for index, table in enumerate(part.tables):
             yield table_html(table, f"{part.name}-table-{index}")
         yield '</div><div class="blocks plots">'
@@ -157,7 +157,7 @@ def _methods(section: Section) -> str:
     took = "" if section.seconds is None else f", in {section.seconds:,.0f} s"
     settings = json.dumps(_finite(section.settings), indent=2, sort_keys=True, ensure_ascii=False)
     return (
-        f'<article class="method"><h3>{escape(part.title)}</h3>'
+        f'<article class="block method"><h3>{escape(part.title)}</h3>'
         f'<p class="note">Analysis <code>{escape(part.name)}</code> in <code>{escape(section.directory)}</code>{took}; '
         "its records for machines lie there.</p>"
         + (made if rows else "")

@@ -155,7 +155,7 @@ function drawUpright(plot, series, names, width) {
 
 function drawSeries(svg, plot, one, order, count, x, y, frame) {
   const group = shape('g', { class: `s${one.number % 8}` });
-  const wide = plot.kind === 'bar' ? (x.step * 0.74) / count : 0;
+  const wide = plot.kind === 'bar' ? Math.min(40, (x.step * 0.74) / count) : 0;
   const points = one.x.map((value, index) => ({
     series: one, index, value, at: x.at(value) + (plot.kind === 'bar' ? (order - (count - 1) / 2) * wide : 0), y: one.y[index],
     low: one.low[index] ?? null, high: one.high[index] ?? null,
@@ -179,12 +179,19 @@ function drawSeries(svg, plot, one, order, count, x, y, frame) {
       }));
     }
     if (plot.kind !== 'line' && point.low !== null && point.high !== null) {
-      group.append(shape('line', { class: plot.kind === 'bar' ? 'whisker' : 'whisker own', x1: point.at, x2: point.at, y1: y(point.low), y2: y(point.high) }));
+      const line = { x1: point.at, x2: point.at, y1: y(point.low), y2: y(point.high) };
+      group.append(...whisker(line, plot.kind !== 'bar'));
     }
     if (plot.kind !== 'bar' && dots) group.append(shape('circle', { class: 'dot', cx: point.at, cy: point.top, r: plot.kind === 'point' ? 4 : 3.25 }));
   }
   svg.append(group);
   return points;
+}
+
+/** The line of an interval: on a bar, with a light one behind it, so that both its ends are seen. */
+function whisker(line, own) {
+  return own ? [shape('line', { class: 'whisker own', ...line })]
+    : [shape('line', { class: 'halo', ...line }), shape('line', { class: 'whisker', ...line })];
 }
 
 /** One place a column: all series that have a value there. */
@@ -247,7 +254,7 @@ function drawBarsAcross(plot, series, names, width) {
       group.append(shape('rect', { class: 'bar', y: top + 0.5, height: thick - 1, x: Math.min(end, x(0)), width: Math.max(Math.abs(end - x(0)), 0.75), rx: 2 }));
       const [low, high] = [one.low[index] ?? null, one.high[index] ?? null];
       if (low !== null && high !== null) {
-        group.append(shape('line', { class: 'whisker', x1: x(low), x2: x(high), y1: top + thick / 2, y2: top + thick / 2 }));
+        group.append(...whisker({ x1: x(low), x2: x(high), y1: top + thick / 2, y2: top + thick / 2 }, false));
       }
       svg.append(group);
       found.push({ series: one, index, value: name, y: one.y[index], low, high, at: end });

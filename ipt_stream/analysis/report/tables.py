@@ -11,6 +11,8 @@ from ipt_stream.analysis.part import Cell, Headline, Plot, Table
 
 LONG_TABLE = 24
 """A table with more rows scrolls in its own box."""
+WIDE_TABLE = 48
+"""A table whose rows take more characters has the page's whole width; others stand side by side."""
 PAPER = "paper"
 NUMBER = re.compile(r"(about |[<>~≈±+-])?\d")
 
@@ -18,8 +20,9 @@ NUMBER = re.compile(r"(about |[<>~≈±+-])?\d")
 def table_html(table: Table, name: str) -> str:
     """`table` as a figure; `name` is its id in the page."""
     long = " long" if len(table.rows) > LONG_TABLE else ""
+    wide = " wide" if _characters(table) > WIDE_TABLE else ""
     return (
-        f'<figure class="block" id="{escape(name)}" aria-labelledby="{escape(name)}-title">'
+        f'<figure class="block{wide}" id="{escape(name)}" aria-labelledby="{escape(name)}-title">'
         f'<h3 id="{escape(name)}-title">{escape(table.title)}</h3>'
         f'<div class="scroll{long}" role="region" tabindex="0" aria-label="{escape(table.title)}, table">'
         f"{grid_html(table)}</div>"
@@ -31,10 +34,19 @@ def grid_html(table: Table) -> str:
     """The rows and columns alone. The first column names its row; the paper's columns are set apart."""
     shown = list(zip(*(column_cells(table, index) for index in range(len(table.columns))), strict=True))
     right = [_is_numeric(table, index) for index in range(len(table.columns))]
+    words = [any(isinstance(row[index], str) for row in table.rows) for index in range(len(table.columns))]
     paper = [column in table.paper for column in table.columns]
 
     def classes(index: int) -> str:
-        found = " ".join(name for name, on in (("number", right[index]), ("paper", paper[index])) if on)
+        found = " ".join(
+            name
+            for name, on in (
+                ("number", right[index]),
+                ("words", right[index] and words[index]),
+                ("paper", paper[index]),
+            )
+            if on
+        )
         return f' class="{found}"' if found else ""
 
     head = "".join(
@@ -127,6 +139,12 @@ def _text(cell: Cell, percent: bool, digits: int) -> str:
     return f"{cell:,.{digits}f}" if cell == 0 or abs(cell) >= 10**-digits else f"{cell:.2g}"
 
 
+def _characters(table: Table) -> int:
+    """About how wide the table is: the longest cell of each column, and the space between them."""
+    columns = [[title, *column_cells(table, index)] for index, title in enumerate(table.columns)]
+    return sum(max(map(len, column)) + 3 for column in columns)
+
+
 def _is_numeric(table: Table, index: int) -> bool:
     """Whether a column holds numbers, or texts that begin with one, such as `12.5 ± 0.3`."""
     cells = [row[index] for row in table.rows if row[index] is not None]
@@ -149,6 +167,5 @@ def _column_title(column: str, paper: bool) -> str:
 
 def methods(tables: Sequence[Table], plots: Sequence[Plot]) -> Iterator[tuple[str, str]]:
     """What the tables and plots say of how they were made, by title."""
-    for shown in (*tables, *plots):
-        if shown.how:
-            yield shown.title, shown.how
+    yield from ((table.title, table.how) for table in tables if table.how)
+    yield from ((plot.title, plot.how) for plot in plots if plot.how)
