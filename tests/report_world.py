@@ -61,7 +61,9 @@ def write_run(output: Path, shards: dict[str, list[list[SegmentRow]]]) -> Path:
                 "start_row": start, "rows": len(rows),
             })  # fmt: skip
             start += len(rows)
-    open_stage(str(output), "synthesize", {}).finish({"documents_in": start})
+    documents = sum(spec.rows or 0 for spec in specs)
+    figures = {"documents_in": documents, "augmented": documents, "raw": 0, "rejected": 0}
+    open_stage(str(output), "synthesize", {}).finish({**figures, "generated_tokens": 10 * documents})
     return output
 
 

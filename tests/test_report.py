@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mixture_world import make_run
 from report_world import checked, evil_rows, plain_rows, plotted_part, write_checks, write_part, write_run
@@ -111,7 +111,7 @@ def test_few_segments_are_read_of_many(tmp_path: Path) -> None:
     rows = plain_rows("web", 400)
     run = write_run(tmp_path / "segments", {"web": [rows[start : start + 40] for start in range(0, 400, 40)]})
     references = list_segments(str(run))
-    drawn = list(draw_examples(references, 32, 0))
+    drawn = list(draw_examples(references, 32, 0, least_segments=1))
     assert len(drawn) == 32
     assert len({item.segment.path for item in drawn}) == 2
 

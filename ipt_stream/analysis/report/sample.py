@@ -1,7 +1,7 @@
 """Which examples of a synthesis run a report shows: drawn by seed, the same number of each segment, sources in turn.
 
-Of a large run only some segments are read, at least one a source while there are as many to read. A segment that has
-fewer examples than its share gives all; the others make up for it.
+Of a large run only some segments are read, of each source in turn. A segment that has fewer examples than its share
+gives all; the others make up for it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from ipt_stream.synthesis.segment import SegmentRow
 
 EXAMPLES_A_SEGMENT = 16
 """About so many are taken of a segment, where there are segments enough: fewer would read more files."""
+LEAST_SEGMENTS = 32
+"""So many are read, where there are as many, however few examples are wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,9 @@ class Drawn:
     rows: tuple[SegmentRow, ...]
 
 
-def draw_examples(references: Sequence[SegmentReference], number: int, seed: int) -> Iterator[Drawn]:
+def draw_examples(
+    references: Sequence[SegmentReference], number: int, seed: int, least_segments: int = LEAST_SEGMENTS
+) -> Iterator[Drawn]:
     """`number` examples of the segments, or all where there are fewer, in the order of the input.
 
     Reads the chosen segments twice: once to count, then to draw. Memory: one segment.
@@ -36,7 +40,7 @@ def draw_examples(references: Sequence[SegmentReference], number: int, seed: int
         InputError: a segment's file was altered.
     """
     order = in_turn(references, seed)
-    wanted = -(-number // EXAMPLES_A_SEGMENT)
+    wanted = max(-(-number // EXAMPLES_A_SEGMENT), least_segments)
     sizes: dict[int, int] = {}
     for index in order:
         if len(sizes) >= wanted and sum(sizes.values()) >= number:
