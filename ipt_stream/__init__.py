@@ -10,7 +10,7 @@ system that runs on a cluster and can be killed at any moment:
     mix           mixture     segments, raw text, instruction data        packed MDS sources, plan, training order
     pretrain      training    a mixture                                   a model (Hugging Face folder)
     evaluate      evaluation  models, tasks                               a table of scores
-    analyze       analysis    any of the above                            a summary
+    analyze       analysis    any of the above                            figures, tables, a report for a browser
 
 The package is laid out in the order in which data flows; no module imports one that comes later. Effects live at few
 seams: `storage` (files), `synthesis.engine` (vLLM), `synthesis.pipeline` (Ray Data), `training.fit` (Composer), the

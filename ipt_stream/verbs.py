@@ -88,10 +88,10 @@ VERBS: dict[str, Verb] = {
         "ipt-stream evaluate jobs/configs/evaluate.yaml",
     ),
     "analyze": Verb(
-        "ipt_stream.analysis.summary",
-        "SummaryConfig",
-        "summarize",
-        "count and check what a run made, and show examples",
+        "ipt_stream.analysis.analyze",
+        "AnalyzeConfig",
+        "analyze",
+        "look at what a run made: the analyses that are named, and one report of them",
         "ipt-stream analyze jobs/configs/analyze.yaml",
     ),
     "sample-world": Verb(

@@ -23,7 +23,7 @@ import yaml
 from ipt_stream.ledger import read_ledger
 from ipt_stream.stage import finished_report
 from ipt_stream.synthesis.prompt import Shot, format_prompt
-from ipt_stream.synthesis.results import list_segments, load_rows, load_segment
+from ipt_stream.synthesis.results import list_segments, load_examples, load_rows, load_segment
 from ipt_stream.synthesis.segment import SegmentRow
 
 DOCUMENTS = 60
@@ -91,14 +91,16 @@ RECIPE: dict[str, Any] = {
             "models": {"pretrained": "${output}/model/model"},
             "tasks": {"seen": {"path": "${output}/world/evaluation/seen.jsonl"}},
         },
-        "summary": {
+        "analysis": {
             "verb": "analyze",
-            "output": "${output}/summary",
+            "output": "${output}/analysis",
             "synthesis": "${output}/segments",
             "world": "${output}/world",
             "mixture": "${output}/mixture",
             "evaluation": "${output}/evaluation",
             "stages": {"segments": "${output}/segments", "model": "${output}/model"},
+            "summary": {},
+            "report": {"file": "${output}/report.html"},
         },
     },
 }
@@ -250,7 +252,17 @@ def test_the_last_words_are_what_a_person_wants_to_read(finished: Finished) -> N
     assert f"documents in {DOCUMENTS} = augmented" in finished.last_words
     for heading in ("Documents and pairs", "round", "Stages", "Evaluation", "Where it lies"):
         assert heading in finished.last_words
-    assert (finished.output / "summary" / "summary.md").read_text().strip() in finished.last_words
+    assert (finished.output / "analysis" / "summary" / "summary.md").read_text().strip() in finished.last_words
+
+
+def test_the_report_is_there_with_every_example(finished: Finished) -> None:
+    report = finished_report(str(finished.output / "analysis"))
+    assert report is not None
+    examples = [e for reference in list_segments(str(finished.output / "segments")) for e in load_examples(reference)]
+    assert report.figures["report/examples"] == len(examples) > 0
+    page = (finished.output / "report.html").read_text()
+    assert report.figures["report/bytes"] == len(page.encode())
+    assert "Evaluation</h3>" in page and str(finished.output / "report.html") in finished.last_words
 
 
 def test_a_second_run_does_nothing_twice(finished: Finished) -> None:

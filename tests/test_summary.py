@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from ipt_stream import storage
-from ipt_stream.analysis.summary import RoundCounts, SummaryConfig, count_rounds, summarize
+from ipt_stream.analysis.inputs import Inputs
+from ipt_stream.analysis.part import read_part
+from ipt_stream.analysis.summary import SummarySettings, analyze_summary, count_rounds
+from ipt_stream.analysis.summary_part import RoundCounts
 from ipt_stream.corpus.formats import Format, ShardSpec
 from ipt_stream.corpus.pair import Pair
 from ipt_stream.corpus.sample_world import document_id
@@ -68,7 +71,15 @@ def run(tmp_path: Path) -> Path:
     assert record["id"] == segment_id(0, 0)
     LedgerWriter(str(output)).append(record)
     stage.finish(
-        {"documents_in": 3, "raw_tokens_per_second": 7}, ("documents in 3 = augmented 2 + raw 1 + rejected 0",)
+        {
+            "documents_in": 3,
+            "augmented": 2,
+            "raw": 1,
+            "rejected": 0,
+            "generated_tokens": 30,
+            "raw_tokens_per_second": 7,
+        },
+        ("documents in 3 = augmented 2 + raw 1 + rejected 0",),
     )
     return output
 
@@ -89,17 +100,39 @@ def test_another_worlds_truth_is_another(run: Path) -> None:
 
 def test_the_summary_is_published_and_shows_the_counts(run: Path, tmp_path: Path) -> None:
     output = tmp_path / "summary"
-    config = SummaryConfig(output=str(output), stages={"segments": str(run)}, synthesis=str(run))
-    report = summarize(config)
+    inputs = Inputs(stages={"segments": str(run)}, synthesis=str(run))
+    report = analyze_summary(inputs, SummarySettings(), str(output))
     text = (output / "summary.md").read_text()
     assert "documents in 3 = augmented 2 + raw 1 + rejected 0" in text
     assert "7 raw tokens/s" in text
     assert "right" not in text, "without a world nothing is judged"
     assert text.strip() == "\n".join(report.lines).strip()
-    assert summarize(config).skipped
+    assert analyze_summary(inputs, SummarySettings(), str(output)).skipped
+
+
+def test_the_part_has_the_counts_beside_the_papers(run: Path, tmp_path: Path) -> None:
+    made = analyze_summary(Inputs(stages={"segments": str(run)}, synthesis=str(run)), SummarySettings(), str(tmp_path))
+    part = read_part(str(tmp_path))
+    pairs = sum(len(pairs_for(WORLD, Population.CORPUS.index(position))) for position in (0, 1))
+    assert made.figures["pairs"] == pairs
+    assert {headline.label: headline.value for headline in part.headlines} == {
+        "Documents": "3", "Pairs": str(pairs), "Raw tokens a second": "7",
+    }  # fmt: skip
+    beside, rounds, stages = part.tables
+    assert beside.paper == ("paper",)
+    assert {row[0]: row[1] for row in beside.rows} == {
+        "Rounds": 2,
+        "Documents augmented": "66.7%",
+        "Pairs a text": round(pairs / 3, 1),
+        "Tokens a pair": round(30 / pairs, 1),
+        "Raw tokens a day": f"{7 * 24 * 3600:,}",
+    }
+    assert [row[:2] for row in rounds.rows] == [(1, 1), (2, 2)]
+    assert rounds.rows[1][rounds.columns.index("tokens cached")] == 0.4
+    assert stages.rows[0][0] == "segments"
 
 
 def test_a_stage_that_is_not_finished_is_refused(tmp_path: Path) -> None:
     open_stage(str(tmp_path / "segments"), "synthesize", {})
     with pytest.raises(InputError, match="stage segments is not finished"):
-        summarize(SummaryConfig(output=str(tmp_path / "s"), stages={"segments": str(tmp_path / "segments")}))
+        analyze_summary(Inputs(stages={"segments": str(tmp_path / "segments")}), SummarySettings(), str(tmp_path / "s"))

@@ -314,8 +314,7 @@ def texts(unit: Unit, making: Making) -> Iterator[Part]:
             for reference in references:
                 examples = load_examples(reference)
                 documents = {document_id for example in examples for document_id in example.document_ids}
-                cut = (part for example in examples for part in _cut(example, making))
-                yield Part([_rendered(example, making.seed) for example in cut], len(documents))
+                yield Part([text for example in examples for text in rendered_texts(example, making)], len(documents))
         case SegmentsUnit(references, kind):
             for found in load_raw(references) if kind is Kind.RAW else load_documents(references):
                 if kind is Kind.RULE_BASED:
@@ -339,6 +338,11 @@ def keywords(run: FinishedRun, sample: int = KEYWORD_DOCUMENTS) -> Keywords:
     return Keywords.of(
         item.text for reference in chosen for found in load_documents([reference]) for item in found[:each]
     )  # fmt: skip
+
+
+def rendered_texts(example: Example, making: Making) -> list[Text]:
+    """What training sees of `example`: one text, or one a part where `making` cuts it."""
+    return [_rendered(part, making.seed) for part in _cut(example, making)]
 
 
 def _cut(example: Example, making: Making) -> Iterator[Example]:

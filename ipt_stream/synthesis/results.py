@@ -6,7 +6,7 @@ pairs is augmented, and its other pieces go along as shots without pairs; all ot
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -199,32 +199,33 @@ def is_selected_document(plan: RunPlan, document: Document) -> bool:
     return is_selected(plan.seed, selection_key(document), plan.fraction)
 
 
-def _examples_of(rows: Sequence[SegmentRow]) -> tuple[Example, ...]:
+def example_rows(rows: Sequence[SegmentRow]) -> Iterator[list[SegmentRow]]:
+    """The rows of each example of a segment, in a fixed order: a row that does not inherit starts one."""
     outcome = outcomes(rows)
-    return tuple(_examples(row for row in rows if outcome[row.document_id] is Status.AUGMENTED))
-
-
-def _examples(rows: Iterable[SegmentRow]) -> Iterator[Example]:
-    """Cut each chain into examples: a row that does not inherit starts one."""
-    ordered = sorted(rows, key=lambda row: (row.chain, row.round, row.piece))
+    augmented = [row for row in rows if outcome[row.document_id] is Status.AUGMENTED]
     running: list[SegmentRow] = []
-    for row in ordered:
+    for row in sorted(augmented, key=lambda row: (row.chain, row.round, row.piece)):
         follows = running and row.inherits and row.chain == running[-1].chain
         if running and not follows:
-            yield _example(running)
+            yield running
             running = []
         running.append(row)
     if running:
-        yield _example(running)
+        yield running
 
 
-def _example(rows: list[SegmentRow]) -> Example:
+def example_of(rows: Sequence[SegmentRow]) -> Example:
+    """The example that `rows` make, in order."""
     return Example(
         example_id=f"{rows[0].document_id}#{rows[0].piece}",
         source=rows[0].source,
         document_ids=tuple(row.document_id for row in rows),
         shots=tuple(Shot(row.text, row.pairs) for row in rows),
     )
+
+
+def _examples_of(rows: Sequence[SegmentRow]) -> tuple[Example, ...]:
+    return tuple(example_of(found) for found in example_rows(rows))
 
 
 def _rejoin(pieces: list[SegmentRow]) -> RawText:
