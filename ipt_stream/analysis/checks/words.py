@@ -27,7 +27,8 @@ _NO_SPACES = (
 )
 _WORD = re.compile(rf"[{_NO_SPACES}]|[^\W_{_NO_SPACES}]+")
 _NUMBER = re.compile(r"(?<![\w.,])\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+(?:\.\d+)?")
-_CAPITALISED = re.compile(r"[^\W\d_]+(?:['’\-][^\W\d_]+)*|\d+|[.!?…:;\n•\"“(]|,")
+_TOKEN = re.compile(r"[^\W_]+(?:['’\-][^\W_]+)*|[.!?…:;\n•\"“(]|,")
+_ENDS = frozenset('.!?…:;\n•"“(')
 _ENDINGS = ("ing", "ed", "es", "s")
 _LEAST_STEM = 3
 _ENGLISH = FUNCTION_WORDS["en"] | ANSWER_WORDS
@@ -112,10 +113,10 @@ def names(text: str) -> list[tuple[str, ...]]:
 def _sentences(text: str) -> list[list[str]]:
     """The words (and commas) of `text` by sentence, as written; numbers are left out."""
     sentences: list[list[str]] = [[]]
-    for token in _CAPITALISED.findall(text):
+    for token in _TOKEN.findall(text if text.isascii() else unicodedata.normalize("NFKC", text)):
         if token[0].isalpha() or token == ",":
             sentences[-1].append(token)
-        elif not token.isdecimal() and sentences[-1]:
+        elif token in _ENDS and sentences[-1]:
             sentences.append([])
     return sentences
 
