@@ -122,8 +122,9 @@ def test_what_is_kept_is_part_of_what_a_mixture_is(root: Path, tmp_path: Path) -
 
     same = {fingerprint(root / "checks", KEEP), fingerprint(root / "checks", KEEP)}
     assert len(same) == 1
-    made = [*same, fingerprint(root / "checks", {"grounded": ">= 0.6"}), fingerprint(root / "checks", KEEP, unknown="drop"),
-            fingerprint(tmp_path / "others", KEEP)]  # fmt: skip
+    other_line, other_rule = {"grounded": ">= 0.6"}, {"unknown": "drop"}
+    made = [*same, fingerprint(root / "checks", other_line), fingerprint(root / "checks", KEEP, **other_rule)]
+    made.append(fingerprint(tmp_path / "others", KEEP))
     assert len(set(made)) == len(made), "other conditions, and other checks, make another source"
 
 
