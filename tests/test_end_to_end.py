@@ -234,9 +234,8 @@ def mean_logprobs(model: Any, tokenizer: Any, prompt: list[int], made: Any, row:
     for pair in row.pairs:
         start = row.generation.index(f"<ANS> {pair.response} </END>", at) + len("<ANS> ")
         at = start + len(pair.response)
-        inside = [
-            value for value, end, before in zip(values, ends, [0, *ends], strict=False) if end > start and before < at
-        ]
+        places = zip(values, ends, [0, *ends[:-1]], strict=True)
+        inside = [value for value, end, before in places if end > start and before < at]
         found.append(sum(inside) / len(inside))
     return found
 
