@@ -167,7 +167,7 @@ def test_a_run_of_before_there_were_log_probabilities_has_none(tmp_path: Path) -
     analyze(run, tmp_path / "out")
     assert all(row["logprob"] is None for row in rows_of(tmp_path / "out"))
     columns = json.loads((tmp_path / "out" / "checks.json").read_text())["columns"]
-    assert columns["logprob"] == {"type": "float", "known": 0}
+    assert columns["logprob"] == {"type": "float", "known": 0, "keeps": ">= -0.5"}
     assert columns["numbers"]["type"] == "int" and columns["duplicate"]["type"] == "bool"
 
 

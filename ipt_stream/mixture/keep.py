@@ -12,7 +12,8 @@ What is read here, and nothing else of the analysis: `checks.json` in the direct
 
     {"synthesis": RUN, "fingerprint": CHECKS, "columns": {NAME: {"type": "float" | "int" | "bool", "known": COUNT}}}
 
-where RUN is `results.run_identity` of the run that was checked and COUNT is how many pairs have a value; and
+where RUN is `results.run_identity` of the run that was checked and COUNT is how many pairs have a value (`keeps`, which
+stands beside them, is the condition that the report suggests); and
 `segment-SHARD-NUMBER.parquet` for each of its segments, a row a pair in the order of the segment, with the columns
 `document_id`, `piece`, `pair`, those named above, and the segment's hash in its metadata.
 """
@@ -44,7 +45,7 @@ SEGMENT_KEY = b"ipt_stream.segment"
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt, "==": operator.eq, "!=": operator.ne,
 }  # fmt: skip
-_CONDITION = re.compile(r"(>=|<=|==|!=|>|<)\s*(-?\d+(?:\.\d+)?)")
+_CONDITION = re.compile(r"(>=|<=|==|!=|>|<)\s*(-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)")
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from pydantic import Field, field_validator
 
 from ipt_stream import storage
 from ipt_stream.analysis.checks.form import exact_key
-from ipt_stream.analysis.checks.listing import CHECKS, Scale
+from ipt_stream.analysis.checks.listing import CHECKS, Scale, condition
 from ipt_stream.analysis.checks.measure import Sums
 from ipt_stream.analysis.checks.pair_checks import Checked, check_rows
 from ipt_stream.analysis.checks.repeats import Repeats, count_repeats
@@ -134,7 +134,14 @@ def _run(job: Job, references: Sequence[SegmentReference], made_of: dict[str, An
     thresholds = job.settings.thresholds
     storage.publish_json(storage.join(output, MEASURED), measured(sums, repeats, thresholds))
     publish_part(output, make_part(sums, repeats, thresholds))
-    columns = {check.name: {"type": check.type, "known": sums.checks[check.name].known} for check in CHECKS}
+    columns = {
+        check.name: {
+            "type": check.type,
+            "known": sums.checks[check.name].known,
+            "keeps": condition(check, thresholds.get(check.name, check.threshold)),
+        }
+        for check in CHECKS
+    }
     storage.publish_json(
         storage.join(output, CHECKS_FILE),
         {"synthesis": made_of["synthesis"], "fingerprint": fingerprint(made_of), "columns": columns},
