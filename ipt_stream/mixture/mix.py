@@ -200,7 +200,9 @@ def mix(config: MixConfig) -> StageReport:
         _write_source(config, name, missing.pop(name), made_from[name], cores)
         written[name] = _facts(config, name, made_from[name])
     stocks, samples = _taken_stock(config, written)
-    kept = {name: Counter(facts.get("kept", {})) for name, facts in written.items() if facts is not None}
+    kept: dict[str, Counter[str]] = {
+        name: Counter(facts.get("kept", {})) for name, facts in written.items() if facts is not None
+    }
     _check_conservation(config, stocks, runs, kept)
     plan = _plan(config, vocabulary, stocks)
     lines = (*table(plan, config.sequences_per_batch), *kept_lines(config.sources, keeps, kept))

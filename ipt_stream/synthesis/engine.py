@@ -262,7 +262,7 @@ class VllmEngine:
         kept = [place for place, token in enumerate(made.token_ids) if token != self._eos_token_id]
         logprobs = None
         if made.logprobs is not None:
-            found = made.logprobs
+            found: Any = made.logprobs  # flat, as was asked for
             logprobs = tuple(found.logprobs[found.start_indices[place]] for place in kept)
         return Generation(tuple(made.token_ids[place] for place in kept), output.num_cached_tokens or 0, logprobs)
 

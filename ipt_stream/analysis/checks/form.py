@@ -14,7 +14,7 @@ from ipt_stream.corpus.pair import Pair
 
 _ASKING = re.compile(r"[?？؟՞፧]")
 _BLANK = re.compile(r"_{2,}|\[(?:mask|blank|unused)\w*\]|\.{3,}\s*$|…\s*$|:\s*$", re.IGNORECASE)
-_CLAUSE = re.compile(r"(?:^|[.!:;,\n(]|\band\b|\bplease\b|\bthen\b)\s*[\"'“]?\s*([a-z]+)", re.IGNORECASE)
+_CLAUSE = re.compile(r"(?:^|[.!:;,\n(]|\b(?:and|please|then|now)\b)\s*[\"'“]?\s*(?=([a-z]+))", re.IGNORECASE)
 _REQUESTS = (
     "what when where which who whom whose why how "
     "add analyze answer arrange assess assign assume break calculate categorize change check choose cite classify "

@@ -44,7 +44,8 @@ def overlap(text: Known, answer: str) -> float | None:
     wanted = words(fold(answer))
     if not wanted:
         return None
-    longest, running = 0, {}
+    longest = 0
+    running: dict[int, int] = {}
     for word in wanted:
         running = {place: running.get(place - 1, 0) + 1 for place in text.places.get(word, ())}
         longest = max(longest, max(running.values(), default=0))

@@ -78,7 +78,7 @@ class Check:
                     return 0.0
                 size = min(max(-value, 1e-4), -LEAST_LOGPROB)
                 places = 1 - math.floor(math.log10(size))
-                return -round(math.ceil(size * 10**places - 1e-9) / 10**places, max(places, 0))
+                return -round(math.ceil(size * 10.0**places - 1e-9) / 10.0**places, max(places, 0))
 
 
 def condition(check: Check, threshold: float) -> str:

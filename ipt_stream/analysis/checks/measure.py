@@ -216,6 +216,6 @@ def thin(points: Iterable[Point], most: int) -> list[Point]:
     chosen = [found[0]]
     step = (found[-1].kept - found[0].kept) / (most - 1)
     for point in found[1:-1]:
-        if point.kept >= chosen[-1].kept + step:
+        if point.kept >= chosen[-1].kept + step - 1e-9:
             chosen.append(point)
     return [*chosen, found[-1]]

@@ -191,7 +191,7 @@ def _spread_plot(check: Check, spread: Spread, judged: bool) -> Plot:
             float(sum(spread.counts[value].pairs - spread.counts[value].right for value in values))
             for _, values in places
         )
-        series = (Series("right", names, right), Series("not right", names, rest))
+        series: tuple[Series, ...] = (Series("right", names, right), Series("not right", names, rest))
     else:
         series = (Series("pairs", names, tuple(float(sum(spread.counts[v].pairs for v in vs)) for _, vs in places)),)
     note = f"{check.about}; {spread.unknown.pairs:,} pairs have no value" if spread.unknown.pairs else check.about
