@@ -73,7 +73,7 @@ class LightEngine:
         finally:
             self.open -= 1
         self.steps += 1
-        return Generation(self.answer, 0)
+        return Generation(self.answer, 0, tuple(-token / 1000 for token in self.answer))
 
     def rows(self) -> list[int]:
         """The rows that were asked about, in order."""

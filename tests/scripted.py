@@ -44,6 +44,7 @@ class ScriptedEngine:
     def __init__(self, script: Script, config: EngineConfig) -> None:
         self.script = script
         self.tokenizer = load_tokenizer(config.model).tokenizer
+        self.has_logprobs = config.response_logprobs
         self.requests: list[tuple[str, list[int]]] = []
         self.random = random.Random(0)
 
@@ -63,7 +64,8 @@ class ScriptedEngine:
             with Path(script.log).open("a") as file:
                 file.write(f"{request_id} {os.getpid()} {time.time()}\n")
         text = "" if row in script.empty else script.answer.replace("{n}", str(len(token_ids)))
-        return Generation(tuple(self.tokenizer(text, add_special_tokens=False).input_ids), 0)
+        ids = tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
+        return Generation(ids, 0, tuple(-token / 1000 for token in ids) if self.has_logprobs else None)
 
     def pulse(self) -> Pulse:
         return Pulse(steps=len(self.requests))

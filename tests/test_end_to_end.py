@@ -203,7 +203,7 @@ def test_the_engine_saw_the_prompts_and_answered_as_the_model_does(finished: Fin
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     rows = sorted(rows_of(finished), key=lambda row: (row.source, row.row // 5, row.chain, row.round))
     shots: list[Shot] = []
-    same, inherited = 0, 0
+    same, inherited, recorded = 0, 0, 0
     for row in rows[:12]:
         if not row.inherits:
             shots = []
@@ -212,11 +212,34 @@ def test_the_engine_saw_the_prompts_and_answered_as_the_model_does(finished: Fin
         made = model.generate(
             torch.tensor([prompt]), max_new_tokens=96, do_sample=False, eos_token_id=tokenizer.eos_token_id
         )[0, len(prompt) :]
-        same += tokenizer.decode(made, skip_special_tokens=True) == row.generation
+        if tokenizer.decode(made, skip_special_tokens=True) == row.generation:
+            same += 1
+            expected = mean_logprobs(model, tokenizer, prompt, made, row)
+            recorded += len(expected)
+            assert row.response_logprobs == pytest.approx(expected, abs=0.02), "bfloat16 or another order of sums"
         inherited += row.inherits
         shots = [*shots, Shot(row.text, row.pairs)] if row.pairs else []
     # Two implementations round differently, and a tie in one token changes all that follow.
     assert same >= 10
+    assert recorded >= 10
+
+
+def mean_logprobs(model: Any, tokenizer: Any, prompt: list[int], made: Any, row: SegmentRow) -> list[float]:
+    """The mean log-probability of each response in a row, by a forward pass of transformers."""
+    import torch
+
+    with torch.no_grad():
+        logits = model(torch.cat([torch.tensor(prompt), made])[None]).logits[0, len(prompt) - 1 : -1]
+    values = torch.log_softmax(logits.float(), -1).gather(1, made[:, None])[:, 0].tolist()
+    ends = [len(tokenizer.decode(made[: count + 1], skip_special_tokens=True)) for count in range(len(made))]
+    found, at = [], 0
+    for pair in row.pairs:
+        start = row.generation.index(f"<ANS> {pair.response} </END>", at) + len("<ANS> ")
+        at = start + len(pair.response)
+        places = zip(values, ends, [0, *ends[:-1]], strict=True)
+        inside = [value for value, end, before in places if end > start and before < at]
+        found.append(sum(inside) / len(inside))
+    return found
 
 
 def test_what_was_mixed_is_what_was_synthesized(finished: Finished) -> None:

@@ -65,6 +65,10 @@ def test_sampling_adapters_priorities_and_made_up_weights(model_folder: Path, ad
             assert first.token_ids == again.token_ids, "a request's seed is its own"
             assert first.token_ids != other.token_ids
             assert (await engine.generate("c", PROMPT, 0)).cached_tokens > 0
+            assert first.logprobs is not None
+            assert len(first.logprobs) == 12, "one for each token"
+            assert first.logprobs == pytest.approx(again.logprobs, abs=1e-3)
+            assert all(value <= 0.0 for value in first.logprobs)
             facts = engine.facts()
             assert facts["arguments"]["enable_lora"] is True
             assert facts["arguments"]["max_lora_rank"] == 8

@@ -129,6 +129,11 @@ class TestSynthesize:
         assert again.figures == figures
         with pytest.raises(LedgerError, match=r"rounds was 3, is 2"):
             synthesize(settings(shards, output, model_folder, rounds=2), Script())
+        assert all(row.response_logprobs is not None for row in rows)
+        assert all(len(row.response_logprobs or ()) == len(row.pairs) for row in rows)
+        engine = {"model": str(model_folder), "max_model_len": 320, "max_new_tokens": 64, "response_logprobs": False}
+        with pytest.raises(LedgerError, match=r"engine\.response_logprobs was True, is None"):
+            synthesize(settings(shards, output, model_folder, engine=engine), Script())
 
     def test_prompts_are_the_inherited_shots_and_the_text(
         self, shards: Path, tmp_path: Path, model_folder: Path
@@ -156,8 +161,11 @@ class TestSynthesize:
     def test_a_fraction_is_converted_and_the_rest_stays_raw(
         self, shards: Path, tmp_path: Path, model_folder: Path
     ) -> None:
+        """And log-probabilities that were not asked for are not there."""
         output = tmp_path / "run"
-        figures = synthesize(settings(shards, output, model_folder, fraction=0.3), Script()).figures
+        engine = {"model": str(model_folder), "max_model_len": 320, "max_new_tokens": 64, "response_logprobs": False}
+        figures = synthesize(settings(shards, output, model_folder, fraction=0.3, engine=engine), Script()).figures
+        assert {row.response_logprobs for row in rows_of(output)} == {None}
         assert 0 < int(figures["augmented"]) < DOCUMENTS / 2
         assert figures["raw_unselected"] == figures["raw"] == DOCUMENTS - 2 - int(figures["augmented"])
         check_whole(output, shards)

@@ -2,6 +2,8 @@
 
 presets    the paper's mixtures by name
 sources    units of work, in the order of the data
+keep       which pairs and documents of a synthesis run stay, by checks and by lists
+keeping    what that means for each source, and how it is told
 render     an example as text, in one of many styles (words in `templates`)
 encode     units -> tokens, on any number of cores
 pack       tokens -> sequences of one length, end to end or best fit

@@ -11,8 +11,9 @@ import hashlib
 import heapq
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,7 @@ class Block:
         rejected: rows among them that are no documents, and are left out.
         samples: a few texts, drawn by a hash of their ids: (hash, text), smallest first.
         texts: all of them, where they were asked for.
+        kept: what was kept of a synthesis run, and what was not (sources.Part).
     """
 
     tokens: Tokens
@@ -75,6 +77,7 @@ class Block:
     rejected: int
     samples: tuple[tuple[str, Text], ...]
     texts: tuple[Text, ...]
+    kept: Counter[str] = field(default_factory=Counter)
 
 
 def read_vocabulary(tokenizer: PreTrainedTokenizerBase, path: str, *, bos: bool) -> Vocabulary:
@@ -149,7 +152,7 @@ def encode_part(part: Part, job: Job) -> Block:
         )
     seed = job.making.seed
     kept = tuple(found) if job.keep_texts else ()
-    return Block(tokens, part.documents, part.rejected, smallest(keyed(found, seed)), kept)
+    return Block(tokens, part.documents, part.rejected, smallest(keyed(found, seed)), kept, part.kept)
 
 
 def keyed(found: Iterable[Text], seed: int) -> Iterator[tuple[str, Text]]:
@@ -195,7 +198,7 @@ def encode_all(units: Iterable[Unit], job: Job, cores: int | None) -> Iterator[B
         for row in tasks.iter_rows():
             yield _from_row(row, dtype)
     except ray.exceptions.RayError as error:
-        raise _own_error(error) or error from error
+        raise own_error(error) or error from error
 
 
 def _encode_in_worker(batch: dict[str, Any], shared: Any) -> Iterator[dict[str, list[Any]]]:
@@ -211,6 +214,7 @@ def _encode_in_worker(batch: dict[str, Any], shared: Any) -> Iterator[dict[str, 
                 "rejected": [block.rejected],
                 "samples": [json.dumps([[key, asdict(text)] for key, text in block.samples])],
                 "texts": [json.dumps([asdict(text) for text in block.texts])],
+                "kept": [json.dumps(block.kept)],
             }
 
 
@@ -220,10 +224,10 @@ def _from_row(row: dict[str, Any], dtype: Any) -> Block:
     samples = tuple((key, Text.from_json(text)) for key, text in json.loads(row["samples"]))
     texts = tuple(map(Text.from_json, json.loads(row["texts"])))
     tokens = np.frombuffer(row["tokens"], dtype)
-    return Block(tokens, row["documents"], row["rejected"], samples, texts)
+    return Block(tokens, row["documents"], row["rejected"], samples, texts, Counter(json.loads(row["kept"])))
 
 
-def _own_error(error: BaseException | None) -> IptError | None:
+def own_error(error: BaseException | None) -> IptError | None:
     """The project's own error that a task of Ray Data's ended with, where it is one."""
     import ray
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,8 @@ from ipt_stream.mixture.encode import (
     smallest,
 )
 from ipt_stream.mixture.estimate import estimate
+from ipt_stream.mixture.keep import Keep
+from ipt_stream.mixture.keeping import keeps_of, kept_figures, kept_lines
 from ipt_stream.mixture.pack import Packing, best_fit, concat, padding, token_dtype
 from ipt_stream.mixture.plan import Plan, make_plan, save_plan, table
 from ipt_stream.mixture.presets import Preset, sources_of
@@ -90,6 +93,9 @@ class MixConfig(Settings):
     """Of a preset: general instructions."""
     sources: dict[str, SourceConfig] = Field(min_length=1)
     """What is mixed, by names of your choice; with a preset, what is to be different in its sources."""
+    leave_out: str | None = None
+    """A file of JSON lines with the `document_id`s of documents that no source made from a synthesis run may hold, such
+    as the `contaminated.jsonl` of `ipt-stream analyze`; null: none."""
     sequences: int | None = Field(default=None, gt=0)
     """Length of the training in sequences; null: what passes and ratios add up to."""
     tokens: int | None = Field(default=None, gt=0)
@@ -149,8 +155,8 @@ def mix(config: MixConfig) -> StageReport:
     Says first what it will be, about, from a sample of each source; and at the end, from what was written.
 
     Raises:
-        ConfigError: no tokenizer, or both `sequences` and `tokens`.
-        InputError: a source matches nothing or is not what its kind says.
+        ConfigError: no tokenizer, both `sequences` and `tokens`, or a condition on a check that is not there.
+        InputError: a source matches nothing or is not what its kind says; checks or documents of another run.
         MixtureError: the sources can't give what is asked.
         LedgerError: the output directory belongs to other settings.
     """
@@ -162,13 +168,15 @@ def mix(config: MixConfig) -> StageReport:
             check_shared(path, f"sources.{name}.path")
     runs = {path: open_run(path) for path in _run_paths(config)}
     inputs = {name: listing(source, _run_of(source, runs)) for name, source in config.sources.items()}
+    keeps = keeps_of(config.sources, config.leave_out, runs)
     tokenizer = open_tokenizer(config.tokenizer)
     vocabulary = read_vocabulary(tokenizer, config.tokenizer, bos=config.bos)
-    made_from = {name: _made_from(config, name, found, vocabulary) for name, (found, _) in inputs.items()}
+    made_from = {name: _made_from(config, name, found, vocabulary, keeps[name]) for name, (found, _) in inputs.items()}
     # What is mixed counts by its content and not by its place; and how it is shown or made is no part of what it is.
     aside: Any = {
-        "output": True, "cores": True, "tokenizer": True, "sources": {"__all__": {"path"}}, "preset": True,
-        "synthesis": True, "tuning": True, "general": True, "sequences_per_batch": True, "dry_run": True,
+        "output": True, "cores": True, "tokenizer": True, "sources": {"__all__": {"path", "checks"}}, "preset": True,
+        "leave_out": True, "synthesis": True, "tuning": True, "general": True, "sequences_per_batch": True,
+        "dry_run": True,
     }  # fmt: skip
     settings = {**config.model_dump(mode="json", exclude=aside), "made_from": made_from}
     if storage.exists(storage.join(config.output, STAGE_FILE)):
@@ -178,7 +186,9 @@ def mix(config: MixConfig) -> StageReport:
     started = time.monotonic()
     size = sum(size for _, size in inputs.values())
     written = {name: _facts(config, name, made_from[name]) for name in config.sources}
-    missing = {name: _work(config, name, runs, vocabulary) for name, facts in written.items() if facts is None}
+    missing = {
+        name: _work(config, name, runs, vocabulary, keeps[name]) for name, facts in written.items() if facts is None
+    }
     about = _say_about(config, vocabulary, written, missing)
     if config.dry_run:
         return StageReport({}, tuple(about), stopped=True)
@@ -190,9 +200,12 @@ def mix(config: MixConfig) -> StageReport:
         _write_source(config, name, missing.pop(name), made_from[name], cores)
         written[name] = _facts(config, name, made_from[name])
     stocks, samples = _taken_stock(config, written)
-    _check_conservation(config, stocks, runs)
+    kept: dict[str, Counter[str]] = {
+        name: Counter(facts.get("kept", {})) for name, facts in written.items() if facts is not None
+    }
+    _check_conservation(config, stocks, runs, kept)
     plan = _plan(config, vocabulary, stocks)
-    lines = tuple(table(plan, config.sequences_per_batch))
+    lines = (*table(plan, config.sequences_per_batch), *kept_lines(config.sources, keeps, kept))
     for line in lines:
         log.info("%s", line)
     _remove_leftovers(config)
@@ -202,10 +215,12 @@ def mix(config: MixConfig) -> StageReport:
     storage.publish_bytes(storage.join(config.output, SAMPLES_FILE), content.encode())
     save_plan(config.output, plan)
     seconds = round(time.monotonic() - started, 1)
-    return stage.finish({**_figures(plan), "stage_seconds": seconds}, lines)
+    return stage.finish(
+        {**_figures(plan), **kept_figures(config.sources, keeps, kept), "stage_seconds": seconds}, lines
+    )
 
 
-def _made_from(config: MixConfig, name: str, found: object, vocabulary: Vocabulary) -> str:
+def _made_from(config: MixConfig, name: str, found: object, vocabulary: Vocabulary, keep: Keep | None) -> str:
     """Names all that decides the bytes of one source: what it is planned for does not."""
     kinds = {"kind", "format", "text_column", "split", "shots", "with_text"}
     source = config.sources[name].model_dump(mode="json", include=kinds)
@@ -213,7 +228,8 @@ def _made_from(config: MixConfig, name: str, found: object, vocabulary: Vocabula
         mode="json", include={"sequence_length", "seed", "bos", "packing", "text_mds", "shard_bytes"}
     )
     tokenizer = [hashlib.sha256(vocabulary.definition.encode()).hexdigest(), vocabulary.eos, vocabulary.bos]
-    return fingerprint([name, source, shared, found, tokenizer, templates.VERSION, mining.VERSION])
+    kept = [] if keep is None else [keep.identity]
+    return fingerprint([name, source, shared, found, tokenizer, templates.VERSION, mining.VERSION, *kept])
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,11 +240,13 @@ class _Work:
     job: Job
 
 
-def _work(config: MixConfig, name: str, runs: Mapping[str, FinishedRun], vocabulary: Vocabulary) -> _Work:
+def _work(
+    config: MixConfig, name: str, runs: Mapping[str, FinishedRun], vocabulary: Vocabulary, keep: Keep | None
+) -> _Work:
     source = config.sources[name]
     run = _run_of(source, runs)
     words = keywords(run) if run is not None and source.kind is Kind.RULE_BASED else None
-    making = Making(config.seed, source.shots, source.with_text, words)
+    making = Making(config.seed, source.shots, source.with_text, words, keep)
     return _Work(list(units(name, source, run)), Job(making, vocabulary, keep_texts=config.text_mds))
 
 
@@ -302,8 +320,12 @@ def _remove_leftovers(config: MixConfig) -> None:
                 mds.remove_mds(storage.join(config.output, part, name))
 
 
-def _check_conservation(config: MixConfig, stocks: Sequence[Stock], runs: Mapping[str, FinishedRun]) -> None:
-    """Every document that a synthesis run recorded as augmented or raw is in its sources, once.
+def _check_conservation(
+    config: MixConfig, stocks: Sequence[Stock], runs: Mapping[str, FinishedRun], kept: Mapping[str, Counter[str]]
+) -> None:
+    """Every document that a synthesis run recorded as augmented or raw is in its sources, once, or was left out.
+
+    One that lost its pairs to checks is not among the augmented ones, but among the raw ones.
 
     Raises:
         LedgerError: a source holds more or fewer documents than its run's ledger tells.
@@ -313,11 +335,13 @@ def _check_conservation(config: MixConfig, stocks: Sequence[Stock], runs: Mappin
         run = _run_of(source, runs)
         if run is None:
             continue
-        wanted = {Kind.AUGMENTED: run.augmented, Kind.RAW: run.raw}.get(source.kind, run.augmented + run.raw)
+        emptied, left_out = kept[stock.name]["emptied"], kept[stock.name]["left_out"]
+        by_kind = {Kind.AUGMENTED: run.augmented - emptied, Kind.RAW: run.raw + emptied}
+        wanted = by_kind.get(source.kind, run.augmented + run.raw) - left_out
         if stock.documents != wanted:
             raise LedgerError(
                 f"source {stock.name} does not hold the {source.kind} documents of {run.output}",
-                wanted=f"{wanted:,}, by the run's ledger",
+                wanted=f"{wanted:,}, by the run's ledger" + (f" and what was left out, {left_out:,}" * bool(left_out)),
                 got=f"{stock.documents:,}",
                 fix="report this: the mixture is not to be trained on",
             )
@@ -341,6 +365,7 @@ def _write_source(config: MixConfig, name: str, work: _Work, made_from: str, cor
     vocabulary = work.job.vocabulary
     columns = mds.token_columns(token_dtype(vocabulary.size), config.sequence_length)
     documents = tokens = read = rejected = 0
+    kept: Counter[str] = Counter()
     samples: tuple[tuple[str, Text], ...] = ()
     blocks = encode_all(work.units, work.job, cores)
     if config.text_mds:
@@ -354,6 +379,7 @@ def _write_source(config: MixConfig, name: str, work: _Work, made_from: str, cor
             nonlocal documents, rejected, read, samples
             for block in blocks:
                 documents, rejected = documents + block.documents, rejected + block.rejected
+                kept.update(block.kept)
                 read += len(block.tokens)
                 samples = smallest([*samples, *block.samples])
                 shown.update(len(block.tokens), {"tokens/s": read / max(shown.elapsed_s(), 1e-9)})
@@ -365,6 +391,8 @@ def _write_source(config: MixConfig, name: str, work: _Work, made_from: str, cor
             writer.write_rows([rows])
         chosen = [{"id": text.text_id, "from": text.source, "text": text.text} for _, text in samples]
         writer.facts |= {"documents": documents, "tokens": tokens, "samples": chosen, "made_from": made_from}
+        if work.job.making.keep is not None:
+            writer.facts["kept"] = dict(kept)
     if rejected:
         log.info("%s: %d rows are no documents and are left out", name, rejected)
     if config.packing is Packing.BEST_FIT and writer.samples:

@@ -16,8 +16,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from itertools import groupby, islice, takewhile
 from typing import Any, TypeVar
@@ -35,6 +36,7 @@ from ipt_stream.corpus.readers import InputConfig, list_shards, listing_fingerpr
 from ipt_stream.errors import InputError
 from ipt_stream.ledger import read_ledger
 from ipt_stream.mixture.curves import check_curve
+from ipt_stream.mixture.keep import ChecksConfig, Keep, keep_rows
 from ipt_stream.mixture.render import render
 from ipt_stream.mixture.shares import DEFAULT_MAX_PASSES, Demand, Fill, Passes, Ratio
 from ipt_stream.progress import log
@@ -44,11 +46,13 @@ from ipt_stream.synthesis.results import (
     Example,
     RawText,
     SegmentReference,
+    examples_of,
     list_segments,
     load_documents,
-    load_examples,
     load_raw,
+    load_rows,
 )
+from ipt_stream.synthesis.segment import SegmentRow
 from ipt_stream.synthesis.tally import tally
 from ipt_stream.tuning.pairs import TuningSource, read_source
 from ipt_stream.tuning.source_file import load_source_file
@@ -104,6 +108,9 @@ class SourceConfig(Settings):
     """Of augmented: cut examples to at most so many texts with their pairs (the paper's 1-shot); null: whole."""
     with_text: bool = True
     """Of augmented: false leaves the raw texts out, and only pairs are seen (the paper's "w/o Corpora")."""
+    checks: ChecksConfig | None = None
+    """Of augmented: which of its pairs are kept, by what `ipt-stream analyze` found (keep.py); a document that has none
+    left is among the raw texts of the same run. null: all pairs."""
     passes: float | None = Field(default=None, ge=0)
     """How often training sees the whole source; fractions are fine."""
     ratio: RatioConfig | None = None
@@ -123,7 +130,7 @@ class SourceConfig(Settings):
         if self.kind in OF_A_RUN and not isinstance(self.path, str):
             raise ValueError(f"{self.kind} takes one path, a synthesis run's directory")
         for name, kind in (("format", Kind.PAIRS), ("text_column", Kind.TEXT), ("split", Kind.TEXT),
-                           ("shots", Kind.AUGMENTED)):  # fmt: skip
+                           ("shots", Kind.AUGMENTED), ("checks", Kind.AUGMENTED)):  # fmt: skip
             if getattr(self, name) is not None and self.kind is not kind:
                 raise ValueError(f"{name} is for sources of kind {kind} (this is {self.kind})")
         if not self.with_text and self.kind is not Kind.AUGMENTED:
@@ -172,11 +179,20 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some texts of a unit, how many input documents are in them, and how many rows there were no documents."""
+    """Some texts of a unit.
+
+    Attributes:
+        texts: the texts.
+        documents: input documents in them.
+        rejected: rows there that are no documents.
+        kept: what was kept and left out of a synthesis run, as `keep.Kept` counts it; of raw texts, `left_out`
+            documents that were raw, and `emptied` ones that are among the texts.
+    """
 
     texts: list[Text]
     documents: int
     rejected: int = 0
+    kept: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +204,14 @@ class Making:
         shots: at most so many texts an example; None: all.
         with_text: whether examples hold their raw texts.
         keywords: what rules take for the words of this corpus; None where no rules are used.
+        keep: which pairs and documents of a synthesis run are kept; None: all.
     """
 
     seed: int
     shots: int | None = None
     with_text: bool = True
     keywords: Keywords | None = None
+    keep: Keep | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,22 +330,41 @@ def texts(unit: Unit, making: Making) -> Iterator[Part]:
     match unit:
         case SegmentsUnit(references, Kind.AUGMENTED):
             for reference in references:
-                examples = load_examples(reference)
+                kept = keep_rows(load_rows(reference), reference, making.keep)
+                examples = examples_of(kept.rows)
                 documents = {document_id for example in examples for document_id in example.document_ids}
-                yield Part([text for example in examples for text in rendered_texts(example, making)], len(documents))
+                rendered = [text for example in examples for text in rendered_texts(example, making)]
+                yield Part(rendered, len(documents), kept=kept.counts)
         case SegmentsUnit(references, kind):
-            for found in load_raw(references) if kind is Kind.RAW else load_documents(references):
+            for found, counts in _kept_texts(references, kind, making.keep):
                 if kind is Kind.RULE_BASED:
                     made = [_with_rules(item, making) for item in found]
                 else:
                     made = [Text(item.document_id, item.source, item.text) for item in found]
-                yield Part(made, len(found))
+                yield Part(made, len(found), kept=counts)
         case ExamplesUnit(examples):
             yield Part([_rendered(example, making.seed) for example in examples], len(examples))
         case QuestionsUnit(questions):
             yield Part(list(questions), len(questions))
         case RowsUnit():
             yield from _row_parts(unit)
+
+
+def _kept_texts(
+    references: Sequence[SegmentReference], kind: Kind, keep: Keep | None
+) -> Iterator[tuple[list[RawText], Counter[str]]]:
+    """The plain texts of segments that are kept, segment by segment, and how many are left out."""
+    emptied: list[int] = []
+
+    def rows_of(reference: SegmentReference) -> list[SegmentRow]:
+        kept = keep_rows(load_rows(reference), reference, keep)
+        emptied.append(kept.counts["emptied"])
+        return kept.rows
+
+    for found in load_raw(references, rows_of) if kind is Kind.RAW else load_documents(references):
+        left = [text for text in found if keep is None or text.document_id not in keep.left_out]
+        counts = Counter(left_out=len(found) - len(left), emptied=emptied.pop() if emptied else 0)
+        yield left, Counter() if keep is None else counts
 
 
 def keywords(run: FinishedRun, sample: int = KEYWORD_DOCUMENTS) -> Keywords:

@@ -59,6 +59,10 @@ class EngineConfig(Settings):
     """Tokens generated a text at most (paper, appendix B)."""
     sampling: Sampling = Sampling()
     """How the next token is chosen."""
+    response_logprobs: bool = True
+    """Record the mean log-probability of each response, by which bad pairs can be told (analysis/checks). It costs a
+    softmax over the vocabulary a step and some microseconds of the driver's a token, against milliseconds of the
+    model's; no second pass over the data could have it for so little."""
     max_num_seqs: int = Field(512, ge=1)
     """Sequences in one engine step. vLLM's own default is sized for latency on a server."""
     max_num_batched_tokens: int = Field(16384, ge=64)
@@ -128,10 +132,13 @@ class Generation:
     Attributes:
         token_ids: the generated tokens, without the stop token.
         cached_tokens: prompt tokens that came from the prefix cache.
+        logprobs: the model's log-probability of each of the tokens (natural logarithm, before temperature); None where
+            they were not asked for.
     """
 
     token_ids: tuple[int, ...]
     cached_tokens: int
+    logprobs: tuple[float, ...] | None = None
 
 
 def _cpu_dtype() -> str:
@@ -227,6 +234,8 @@ class VllmEngine:
             max_tokens=config.max_new_tokens,
             stop_token_ids=[eos_token_id],
             detokenize=False,
+            logprobs=0 if config.response_logprobs else None,  # of the chosen tokens alone
+            flat_logprobs=True,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         self._lora = _lora_request(config.lora)
@@ -249,8 +258,13 @@ class VllmEngine:
             raise EngineDied("the engine died", got=str(error)) from error
         except (EngineGenerateError, ValueError) as error:
             raise RequestFailed(f"request {request_id} failed", got=str(error)) from error
-        generated = [token for token in output.outputs[0].token_ids if token != self._eos_token_id]
-        return Generation(tuple(generated), output.num_cached_tokens or 0)
+        made = output.outputs[0]
+        kept = [place for place, token in enumerate(made.token_ids) if token != self._eos_token_id]
+        logprobs = None
+        if made.logprobs is not None:
+            found: Any = made.logprobs  # flat, as was asked for
+            logprobs = tuple(found.logprobs[found.start_indices[place]] for place in kept)
+        return Generation(tuple(made.token_ids[place] for place in kept), output.num_cached_tokens or 0, logprobs)
 
     def pulse(self) -> Pulse:
         """What it is doing; from any thread."""

@@ -30,19 +30,29 @@ class Dropped(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """The pairs of one generation, in order, and how many pieces were dropped for which reason."""
+    """The pairs of one generation, in order, and how many pieces were dropped for which reason.
+
+    Attributes:
+        pairs: what is well-formed and new.
+        dropped: pieces that became no pair, by reason.
+        places: where the response of each pair starts and ends in the generation, in characters.
+    """
 
     pairs: tuple[Pair, ...]
     dropped: dict[str, int]
+    places: tuple[tuple[int, int], ...] = ()
 
 
 def parse(generation: str) -> Parsed:
     """Split `generation` at `</END>` and keep each well-formed piece as a pair."""
     *pieces, rest = generation.split(PAIR_CLOSE)
     pairs: list[Pair] = []
+    places: list[tuple[int, int]] = []
+    end = 0
     seen: set[str] = set()
     dropped: Counter[str] = Counter()
     for piece in pieces:
+        start, end = end, end + len(piece) + len(PAIR_CLOSE)
         result = _parse_piece(piece.strip())
         if isinstance(result, Dropped):
             dropped[result.value] += 1
@@ -51,9 +61,11 @@ def parse(generation: str) -> Parsed:
         else:
             seen.add(result.instruction.casefold())
             pairs.append(result)
+            stop = start + len(piece.rstrip())
+            places.append((stop - len(result.response), stop))
     if rest.removesuffix(EOS).strip():
         dropped[Dropped.UNFINISHED.value] += 1
-    return Parsed(tuple(pairs), dict(dropped))
+    return Parsed(tuple(pairs), dict(dropped), tuple(places))
 
 
 def _parse_piece(piece: str) -> Pair | Dropped:

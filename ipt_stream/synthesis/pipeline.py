@@ -140,6 +140,8 @@ def _settings(config: SynthesizeConfig, shards: list[ShardSpec]) -> dict[str, An
             "arguments": engine.arguments,
         },
     }
+    if engine.response_logprobs:  # Runs of before there were any go on, and are answered from, with the setting off.
+        settings["engine"]["response_logprobs"] = True
     return settings
 
 

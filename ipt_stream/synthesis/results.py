@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from ipt_stream import storage
+from ipt_stream.config import fingerprint
 from ipt_stream.corpus.document import Document
 from ipt_stream.corpus.formats import ShardSpec
 from ipt_stream.corpus.selection import is_selected, selection_key
@@ -100,6 +101,15 @@ def list_segments(output: str) -> list[SegmentReference]:
     ]
 
 
+RowsOf = Callable[[SegmentReference], Sequence[SegmentRow]]
+"""Gives the rows of a segment: `load_rows`, or what is left of them."""
+
+
+def run_identity(references: Sequence[SegmentReference]) -> str:
+    """Names the content of a synthesis run: a hash of the hashes of its segments, in order."""
+    return fingerprint([reference.sha256 for reference in references])
+
+
 def load_segment(reference: SegmentReference) -> SegmentContent:
     """The examples and the raw texts of one segment, each in a fixed order.
 
@@ -107,25 +117,29 @@ def load_segment(reference: SegmentReference) -> SegmentContent:
         InputError: the file's content is not what the ledger recorded.
     """
     rows = load_rows(reference)
-    return SegmentContent(_examples_of(rows), _texts_of(rows, reference, unselected_documents([reference]), _is_raw))
+    return SegmentContent(examples_of(rows), _texts_of(rows, reference, unselected_documents([reference]), _is_raw))
 
 
 def load_examples(reference: SegmentReference) -> tuple[Example, ...]:
     """The examples of one segment, in a fixed order. Raises `InputError` as `load_segment` does."""
-    return _examples_of(load_rows(reference))
+    return examples_of(load_rows(reference))
 
 
-def load_raw(references: Sequence[SegmentReference]) -> Iterator[tuple[RawText, ...]]:
+def load_raw(references: Sequence[SegmentReference], rows_of: RowsOf | None = None) -> Iterator[tuple[RawText, ...]]:
     """The raw texts of segments of one shard, in its order, segment by segment and each by row.
 
     Documents that were not selected are read again from the shard, once from the first segment to the last.
+
+    Args:
+        references: the segments.
+        rows_of: gives the rows of each, just before its texts come; None: as they are in its file.
 
     Raises:
         InputError: a file's content is not what the ledger recorded.
     """
     unselected = unselected_documents(references)
     for reference in references:
-        yield _texts_of(load_rows(reference), reference, unselected, _is_raw)
+        yield _texts_of((rows_of or load_rows)(reference), reference, unselected, _is_raw)
 
 
 def load_documents(references: Sequence[SegmentReference]) -> Iterator[tuple[RawText, ...]]:
@@ -224,7 +238,8 @@ def example_of(rows: Sequence[SegmentRow]) -> Example:
     )
 
 
-def _examples_of(rows: Sequence[SegmentRow]) -> tuple[Example, ...]:
+def examples_of(rows: Sequence[SegmentRow]) -> tuple[Example, ...]:
+    """The examples that the rows of a segment make, in a fixed order."""
     return tuple(example_of(found) for found in example_rows(rows))
 
 

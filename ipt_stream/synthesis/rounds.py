@@ -183,7 +183,10 @@ async def run_segment(
             needed = parsed.pairs and position + 1 < len(order)
             shot_ids = tokenizer.shot(Shot(piece.text, parsed.pairs)) if needed else []
             inherited = inherited.after(inherits, shot_ids, parsed.pairs)
-            rows.append(_row(piece, where.chain, where.round, inherits, len(prompt), outcome, text, parsed))
+            logprobs = None
+            if isinstance(outcome, Generation) and outcome.logprobs is not None:
+                logprobs = tokenizer.response_logprobs(outcome.token_ids, outcome.logprobs, parsed.places)
+            rows.append(_row(piece, where.chain, where.round, inherits, len(prompt), outcome, text, parsed, logprobs))
         return rows
 
     longest_first = sorted(chains(len(pieces), rounds), key=length, reverse=True)
@@ -235,6 +238,7 @@ def _row(
     outcome: Generation | RequestFailed,
     generation: str,
     parsed: Parsed,
+    logprobs: tuple[float | None, ...] | None,
 ) -> SegmentRow:
     if isinstance(outcome, RequestFailed):
         status, reason, outcome = Status.FAILED, str(outcome), Generation((), 0)
@@ -261,4 +265,5 @@ def _row(
         cached_tokens=outcome.cached_tokens,
         generated_tokens=len(outcome.token_ids),
         generation=generation,
+        response_logprobs=logprobs,
     )

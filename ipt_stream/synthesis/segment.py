@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 RECORD_KEY = b"ipt_stream.record"
 """The key of the ledger record in a segment file's metadata."""
+LOGPROBS = "response_logprobs"
+"""The one column that a segment file may lack."""
 
 
 class Status(StrEnum):
@@ -53,6 +55,8 @@ class SegmentRow:
         cached_tokens: how many of them the engine took from its prefix cache.
         generated_tokens: tokens that the engine generated.
         generation: the generated text, before parsing.
+        response_logprobs: of each of `pairs`, the mean log-probability of its response's tokens by the synthesizer
+            itself (natural logarithm); None where they were not recorded, as in files of before there was this column.
     """
 
     document_id: str
@@ -71,6 +75,7 @@ class SegmentRow:
     cached_tokens: int
     generated_tokens: int
     generation: str
+    response_logprobs: tuple[float | None, ...] | None = None
 
 
 def schema() -> pa.Schema:
@@ -81,7 +86,7 @@ def schema() -> pa.Schema:
     special: dict[str, pa.DataType] = {
         "row": pa.int64(), "piece": pa.int32(), "chain": pa.int32(), "round": pa.int32(), "pairs": pa.list_(pair),
         "inherits": pa.bool_(), "prompt_tokens": pa.int32(), "cached_tokens": pa.int32(),
-        "generated_tokens": pa.int32(),
+        "generated_tokens": pa.int32(), LOGPROBS: pa.list_(pa.float64()),
     }  # fmt: skip
     return pa.schema([pa.field(field.name, special.get(field.name, pa.string())) for field in fields(SegmentRow)])
 
@@ -130,7 +135,10 @@ def decode(content: bytes, where: str) -> list[SegmentRow]:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(io.BytesIO(content)).select(schema().names)
+        table = pq.read_table(io.BytesIO(content))
+        if LOGPROBS not in table.column_names:
+            table = table.append_column(LOGPROBS, pa.nulls(len(table), schema().field(LOGPROBS).type))
+        table = table.select(schema().names)
     except (pa.ArrowException, KeyError, OSError) as error:
         raise InputError(f"{where} is not a segment file", got=str(error), fix="remove it and run again") from error
     return [_row(record) for record in table.to_pylist()]
@@ -138,7 +146,12 @@ def decode(content: bytes, where: str) -> list[SegmentRow]:
 
 def _row(record: dict[str, Any]) -> SegmentRow:
     pairs = tuple(Pair(pair["instruction"], pair["response"]) for pair in record.pop("pairs"))
-    return SegmentRow(**{**record, "status": Status(record["status"])}, pairs=pairs)
+    logprobs = record.pop(LOGPROBS)
+    return SegmentRow(
+        **{**record, "status": Status(record["status"])},
+        pairs=pairs,
+        response_logprobs=None if logprobs is None else tuple(logprobs),
+    )
 
 
 def outcomes(rows: Iterable[SegmentRow]) -> dict[str, Status]:

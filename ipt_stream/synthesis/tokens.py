@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ipt_stream.corpus.pair import Pair
 from ipt_stream.errors import EngineError
+from ipt_stream.synthesis.logprobs import response_logprobs
 from ipt_stream.synthesis.prompt import (
     BOS,
     CONTEXT_START,
@@ -37,6 +38,7 @@ class PromptTokenizer:
         eos_token_id: where generation stops.
         context_overhead_tokens: what `format_context` adds to a text.
         words: what tokenizes word by word, where this tokenizer's tokens keep to words.
+        pieces: the texts of single tokens, as far as they were asked for.
     """
 
     tokenizer: Any
@@ -44,6 +46,7 @@ class PromptTokenizer:
     eos_token_id: int
     context_overhead_tokens: int
     words: WordTokens | None
+    pieces: dict[int, str] = field(default_factory=dict, repr=False, compare=False)
 
     def contexts(self, texts: Sequence[str]) -> list[list[int]]:
         """`format_context` of each text, in tokens."""
@@ -70,6 +73,12 @@ class PromptTokenizer:
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of generated tokens, without special ones."""
         return str(self.tokenizer.backend_tokenizer.decode(list(token_ids), skip_special_tokens=True))
+
+    def response_logprobs(
+        self, token_ids: Sequence[int], logprobs: Sequence[float], places: Sequence[tuple[int, int]]
+    ) -> tuple[float | None, ...]:
+        """The mean log-probability of the responses at `places` of a generation (logprobs.py)."""
+        return response_logprobs(self.decode, self.pieces, token_ids, logprobs, places)
 
     def _encode(self, prompts: list[str]) -> list[list[int]]:
         if self.words is not None:
