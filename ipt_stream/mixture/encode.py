@@ -195,7 +195,7 @@ def encode_all(units: Iterable[Unit], job: Job, cores: int | None) -> Iterator[B
         for row in tasks.iter_rows():
             yield _from_row(row, dtype)
     except ray.exceptions.RayError as error:
-        raise _own_error(error) or error from error
+        raise own_error(error) or error from error
 
 
 def _encode_in_worker(batch: dict[str, Any], shared: Any) -> Iterator[dict[str, list[Any]]]:
@@ -223,7 +223,7 @@ def _from_row(row: dict[str, Any], dtype: Any) -> Block:
     return Block(tokens, row["documents"], row["rejected"], samples, texts)
 
 
-def _own_error(error: BaseException | None) -> IptError | None:
+def own_error(error: BaseException | None) -> IptError | None:
     """The project's own error that a task of Ray Data's ended with, where it is one."""
     import ray
 
