@@ -167,7 +167,7 @@ def analyze(output: Path, inputs: Inputs, **settings: Any) -> dict[str, Any]:
 
 
 def test_a_run_is_counted_whole(tmp_path: Path) -> None:
-    """Of 60 documents every fifth yields nothing; the others 1, 2 or 3 pairs by their number modulo 3 (mixture_world)."""
+    """Of 60 documents every fifth yields nothing; the others 1, 2 or 3 pairs, by their number modulo 3."""
     run, tokenizer = make_run(tmp_path), make_tokenizer(tmp_path)
     found = analyze(tmp_path / "out", Inputs(synthesis=str(run)), tokenizer=str(tokenizer))
     fruitful = [number for number in range(60) if number % 5 != 4]

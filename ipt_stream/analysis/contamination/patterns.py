@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from ipt_stream.analysis.folding import codes, folded, loops, power, split, words
+from ipt_stream.analysis.folding import codes, fold, fold_table, loops, power, split
 from ipt_stream.draw import seeded
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class NGrams:
         keys: of all n-grams, by the hashes of their words.
         begin: (n-grams,) by key: where in `letters` an n-gram begins.
         end: (n-grams,) where it ends.
-        letters: code points of the examples' words, a space after each.
+        letters: code points of the examples' words, a space between two.
         owners: the examples that hold each.
         totals: (examples,) different n-grams of each example; 0 where it is shorter than one.
         count: how many different n-grams there are.
@@ -118,7 +118,7 @@ class Drawing:
 
     def fold(self, text: str) -> str:
         """The letters and digits of an example."""
-        return folded(text, self.ignore_case)
+        return fold(codes(text), self.ignore_case).tobytes().decode("utf-32-le")
 
 
 def draw_substrings(letters: str, count: int, length: int, seed: int, name: str) -> tuple[str, ...]:
@@ -176,7 +176,7 @@ def build_ngrams(texts: Iterable[str], n: int) -> NGrams:
     at = count = 0
     for example, text in enumerate(texts):
         count += 1
-        letters = codes("".join(word + " " for word in words(text)))
+        letters = _spaced(codes(text))
         joined.append(letters)
         found = split(letters)
         if found.hashes.size >= n:
@@ -197,12 +197,13 @@ def build_ngrams(texts: Iterable[str], n: int) -> NGrams:
     number = np.empty(values.size, np.int64)
     _numbering()(values, begin, end, letters, number)
     kept = np.flatnonzero(np.diff(number, prepend=-1)) if number.size else number  # the first of each n-gram
-    pairs = np.unique(np.stack([number, holder.astype(np.int64)]), axis=1)
-    first = np.searchsorted(pairs[0], np.arange(kept.size + 1)).astype(np.int64)
-    totals = np.bincount(pairs[1], minlength=count).astype(np.int32)
+    pairs = np.unique(number * max(count, 1) + holder)  # of an n-gram and an example that holds it
+    first = np.searchsorted(pairs, np.arange(kept.size + 1) * max(count, 1)).astype(np.int64)
+    owners = (pairs % max(count, 1)).astype(np.int32)
+    totals = np.bincount(owners, minlength=count).astype(np.int32)
     keys, begin, end = _keys(n, values[kept]), begin[kept], end[kept]
     _read_only(begin, end, letters)
-    return NGrams(keys, begin, end, letters, Owners(first, pairs[1].astype(np.int32)), totals, int(kept.size))
+    return NGrams(keys, begin, end, letters, Owners(first, owners), totals, int(kept.size))
 
 
 def name_patterns(letters: Sequence[str], names: Sequence[str], settings: Drawing) -> dict[str, list[int]]:
@@ -257,6 +258,16 @@ def _owners(examples: Sequence[Sequence[int]]) -> Owners:
 
     first = np.concatenate([[0], np.cumsum([len(some) for some in examples])]).astype(np.int64)
     return Owners(first, np.array([one for some in examples for one in some], np.int32))
+
+
+def _spaced(text_codes: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """The words of a text, case ignored, with one space between two."""
+    import numpy as np
+
+    letters = fold_table(True)[text_codes]
+    between = letters == 0
+    letters[between] = ord(" ")
+    return letters[~between | ~np.concatenate([[True], between[:-1]])]
 
 
 @cache
