@@ -208,13 +208,10 @@ def test_lengths_are_in_tokens_of_the_mixtures_tokenizer_and_in_words_without_on
     assert tokens_found["lengths"]["text"]["max"] == max(lengths)
 
 
-def test_many_cores_and_one_count_the_same_and_settings_are_held_to(tmp_path: Path) -> None:
+def test_what_is_finished_answers_at_once_and_other_settings_are_refused(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     inputs = Inputs(synthesis=str(run))
     analyze(tmp_path / "one", inputs)
-    analyze(tmp_path / "two", inputs, cores=2)
-    for name in ("diversity.json", "openings.json", "part.json"):
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     assert analyze_diversity(inputs, DiversitySettings(), str(tmp_path / "one")).skipped
     with pytest.raises(LedgerError, match="length_texts was 100000, is 7"):
         analyze(tmp_path / "one", inputs, length_texts=7)

@@ -106,7 +106,8 @@ def _each(
     job = _Job(output, work, shared)
     if cores == 0 or not parts:
         for part in parts:
-            yield job.do(part)
+            job.do(part)
+            yield
         return
     import ray
 

@@ -85,7 +85,7 @@ def split(text_codes: Codes) -> Words:
     most = text_codes.size // 2 + 1
     found = Words(np.empty(most, np.uint64), np.empty(most, np.int64), np.empty(most, np.int64))
     count = loops().split(text_codes, fold_table(True), *found)
-    return Words(*(part[:count] for part in found))
+    return Words(found.hashes[:count], found.starts[:count], found.stops[:count])
 
 
 def power(exponent: int) -> int:

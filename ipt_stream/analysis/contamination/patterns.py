@@ -267,7 +267,8 @@ def _spaced(text_codes: NDArray[np.uint32]) -> NDArray[np.uint32]:
     letters = fold_table(True)[text_codes]
     between = letters == 0
     letters[between] = ord(" ")
-    return letters[~between | ~np.concatenate([[True], between[:-1]])]
+    kept: NDArray[np.uint32] = letters[~between | ~np.concatenate([[True], between[:-1]])]
+    return kept
 
 
 @cache
@@ -291,7 +292,8 @@ def _numbering() -> Callable[..., None]:
             count += not same
             out[i] = count - 1
 
-    return number
+    numbering: Callable[..., None] = number
+    return numbering
 
 
 def _read_only(*arrays: Any) -> None:

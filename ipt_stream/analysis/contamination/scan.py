@@ -113,7 +113,7 @@ def _search(document: SearchedDocument, corpus: str, sought: Sought, found: _Fou
     size = len(text) if text.isascii() else len(text.encode())
     found.counts.update(documents=1, pairs=len(document.pairs), bytes=size, with_pairs=bool(document.pairs))
     view = _View(document, corpus, text, starts)
-    places = []
+    places: list[Place] = []
     hits = find_patterns(text_codes, sought.patterns, sought.ignore_case)
     if hits.patterns.size:
         places += _substrings(view, hits, sought, found)

@@ -122,4 +122,5 @@ def _mixed(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
 def _sampled(hashes: NDArray[np.uint64], level: int) -> NDArray[np.bool_]:
     import numpy as np
 
-    return (hashes & np.uint64((1 << level) - 1)) == 0
+    sampled: NDArray[np.bool_] = (hashes & np.uint64((1 << level) - 1)) == 0
+    return sampled
