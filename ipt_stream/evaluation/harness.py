@@ -72,6 +72,11 @@ class Asked:
             shots = one.get_config("num_fewshot") if task.shots is None else task.shots
             one.set_config("num_fewshot", shots or 0)
 
+    @property
+    def leaves(self) -> Mapping[str, ConfigurableTask]:
+        """lm-eval's tasks: the one, or those of a group."""
+        return dict(self._tasks["tasks"])
+
     def ask(self, model: Metered, seed: int, bos: bool = False) -> Answers:
         """Let `model` answer; shots are drawn with `seed`, and every prompt gets a BOS where `bos` says so.
 

@@ -46,7 +46,7 @@ def source_rows(source: SourceFile, name: str, root: str | None) -> Iterator[tup
         InputError: nothing matches, a file is not what its format says, the hub does not give the data, or a row does
             not have what is walked through or joined on.
     """
-    rows = _rows(source.data, name, root)
+    rows = place_rows(source.data, name, root)
     for join in source.joins:
         rows = _joined(rows, join, name, root)
     return rows if source.group is None else _grouped(rows, source.group, name)
@@ -94,7 +94,8 @@ def reported(name: str, place: str, row: Mapping[str, Any] | None = None) -> Ite
         ) from error
 
 
-def _rows(data: DataPlace, name: str, root: str | None) -> Iterator[tuple[str, Row]]:
+def place_rows(data: DataPlace, name: str, root: str | None) -> Iterator[tuple[str, Row]]:
+    """The rows of `data`, walked through, each with its place for messages; arguments and errors as `source_rows`."""
     if data.hub is not None and root is None:
         if not data.files:
             for split in data.splits or ("train",):
@@ -134,7 +135,7 @@ def _within(outer: Row, value: Any, number: int, key: Any, file: str) -> Row:
 
 def _joined(rows: Iterator[tuple[str, Row]], join: Join, name: str, root: str | None) -> Iterator[tuple[str, Row]]:
     table: dict[Any, list[Row]] = {}
-    for place, row in _rows(join.data, name, root):
+    for place, row in place_rows(join.data, name, root):
         with reported(name, place, row):
             table.setdefault(_key(expression(join.key)(row)), []).append(row)
     for place, row in rows:
