@@ -5,8 +5,8 @@
 
 Seen sources are those that the synthesizer was tuned on (texts of them that it was not), unseen ones it has never met.
 All models are asked about the same texts with the same shots: those that fit the window of each of them. The measures
-are tuning's own (tuning/quality.py). What a model has answered is kept in `models/`, so that a run that was ended goes on
-with the next model.
+are tuning's own (tuning/quality.py). What a model has answered is kept in `models/`, so that a run that was ended goes
+on with the next model.
 """
 
 from __future__ import annotations

@@ -114,9 +114,9 @@ def _table_5(groups: Mapping[str, GroupData], measured: Found, left_out: Mapping
         percent=(*columns, *PAPER_COLUMNS),
         paper=PAPER_COLUMNS,
         note="F1 over words, normalized as SQuAD's evaluation does. n: gold instructions for accuracy, texts for "
-        f"quality. Few-shot: {fmean(given):.1f} texts of the same source before the text in the mean. ±: half of the 95% "
-        "interval of the mean. The paper's numbers are of Mistral-7B and of other texts: comparable in kind, not in "
-        f"level.{lost}",
+        f"quality. Few-shot: {fmean(given):.1f} texts of the same source before the text in the mean. ±: half of the "
+        "95% interval of the mean. The paper's numbers are of Mistral-7B and of other texts: comparable in kind, not "
+        f"in level.{lost}",
         how="Generated greedily by synthesis' own vLLM engine from the same prompts for all models. Pairs, instruction "
         "and response together, are matched one to one so that the sum of F1 is the highest; the quality of a text "
         "is 2 * sum / (generated + gold).",
@@ -229,8 +229,8 @@ def _help_table(helped: Sequence[Helped]) -> Table:
         rows=tuple(rows),
         percent=("answer F1", "answer F1 ±", "right option"),
         note="Answer F1: of what the language model generates against the gold answer, the paper's way. Log "
-        "probability: of the gold answer, natural logarithm, mean a token. Right option: the gold one is the likeliest a token, "
-        "of the questions with options. The paper shows its own numbers in a figure alone.",
+        "probability: of the gold answer, natural logarithm, mean a token. Right option: the gold one is the likeliest "
+        "a token, of the questions with options. The paper shows its own numbers in a figure alone.",
         how="The same questions with every kind of pairs. Random pairs are the gold ones of another text.",
     )  # fmt: skip
 

@@ -261,8 +261,8 @@ def _scenarios(ratings: Sequence[Rating]) -> Plot:
         y_label="share of pairs",
         series=tuple(series),
         percent=True,
-        note="Each category belongs to one scenario. The grouping is this project's: the paper names its nine scenarios "
-        "in a picture alone.",
+        note="Each category belongs to one scenario. The grouping is this project's: the paper names its nine "
+        "scenarios in a picture alone.",
     )
 
 
