@@ -1,5 +1,5 @@
-"""What the tests of the quality and domain analyses share: a finished synthesis run of the sample world, a scripted judge
-behind a real HTTP endpoint on loopback, and one that is asked directly.
+"""What the tests of the quality and domain analyses share: a finished synthesis run, a scripted judge behind a real HTTP
+endpoint on loopback, and one that is asked directly.
 """
 
 from __future__ import annotations
@@ -7,7 +7,6 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -177,7 +176,3 @@ class ScriptedJudge:
 def judge(**settings: Any) -> JudgeSettings:
     given = {"base_url": "http://127.0.0.1:9/v1", "model": "m", "key_variable": None, **settings}
     return JudgeSettings.model_validate({"endpoint": given})
-
-
-def slow(seconds: float) -> None:
-    time.sleep(seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -27,6 +28,7 @@ from ipt_stream.analysis.part import Part, Table, read_part
 from ipt_stream.analysis.quality import QualitySettings, analyze_quality
 from ipt_stream.config import build
 from ipt_stream.corpus.pair import Pair
+from ipt_stream.corpus.selection import is_selected
 from ipt_stream.errors import ConfigError, InputError, LedgerError
 from ipt_stream.tuning.pairs import TuningSource
 
@@ -193,9 +195,6 @@ def test_held_out_accuracy_is_counted_by_hand(tmp_path: Path) -> None:
     file.write_text("\n".join(lines))
     settings = ClassifierSettings(labelled=str(file), features=2**16)
     made = train_classifier(settings, read_labelled(settings), seed=0)
-    from ipt_stream.analysis.domain_labels import is_selected  # the same draw
-    import hashlib
-
     held = [
         label
         for text, label in read_labelled(settings)

@@ -46,7 +46,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six texts of the world in two shards and two rounds; in one a wrong answer and something that isn't asked of it."""
+    """Six texts of the world in two shards and two rounds; one has a wrong answer and what is not asked of it."""
     second = pairs_for(WORLD, Population.CORPUS.index(1))
     other = pairs_for(WORLD, Population.CORPUS.index(9))
     mixed = (Pair(second[0].instruction, "nonsense"), Pair("Is it so?", "yes"), other[0], *second[1:])
@@ -139,10 +139,10 @@ def test_quotas_are_within_one_of_the_exact_share(sizes: dict[tuple[str, int], i
 
 
 def test_the_sample_is_even_over_sources_and_rounds_and_made_again(tmp_path: Path) -> None:
-    rows = [
-        [[plain_row(f"text {i}", (Pair("a?", "b"),), source, i, i % 3 and 1) for i in range(60)][s : s + 20] for s in (0, 20, 40)]
-        for source in ("web", "notes")
-    ]  # fmt: skip
+    made = {
+        s: [plain_row(f"text {i}", (Pair("a?", "b"),), s, i, i % 3 and 1) for i in range(60)] for s in ("web", "notes")
+    }
+    rows = [[found[start : start + 20] for start in (0, 20, 40)] for found in made.values()]
     output = str(synthesis_run(tmp_path / "run", rows))
     drawn = draw_sample(output, 30, 0)
     assert Counter((t.source, t.round) for t in drawn) == {
@@ -153,7 +153,7 @@ def test_the_sample_is_even_over_sources_and_rounds_and_made_again(tmp_path: Pat
     assert {t.document_id for t in draw_sample(output, 30, 1)} != {t.document_id for t in drawn}
     assert len({t.document_id for t in draw_sample(output, 1000, 0)}) == 120
     empty = synthesis_run(tmp_path / "empty", [[[plain_row("x", (), "web", 0, 0)]]])
-    with pytest.raises(InputError, match="no text in .* has pairs"):
+    with pytest.raises(InputError, match=r"no text in .* has pairs"):
         draw_sample(str(empty), 5, 0)
 
 

@@ -1,4 +1,4 @@
-"""Synthesizers side by side: what they are asked, every score by hand, helpfulness, and what is kept of an ended run."""
+"""Synthesizers side by side: what they are asked, scores by hand, helpfulness, what is kept of an ended run."""
 
 from __future__ import annotations
 
@@ -166,12 +166,11 @@ def test_table_5_by_hand(settings: dict[str, Any], tmp_path: Path) -> None:
         assert figures[f"tuned/{group}/pair quality, few-shot"] == quality
         assert figures[f"base/{group}/pair quality, zero-shot"] == 0
         assert figures[f"base/{group}/pairs a text"] == 0
-    # Three instructions of two texts: who, who, where. `nothing` against `in town N` is 0; `the river` against `the miller
-    # N` too.
+    # Three instructions of two texts: who, who, where. `nothing` against `in town N` is 0, and `the river` against all.
     assert figures["tuned/seen/response accuracy"] == round(2 / 3, 4)
     assert figures["base/seen/response accuracy"] == 0
-    # `who is it helpful` against `who is N the miller N` (5 words but for the article): 2 * 2 / (4 + 5), and against the
-    # other less; one pair made, two gold: 2 * 4/9 / 3.
+    # `who is it helpful` against `who is N the miller N` (5 words without the article): 2 * 2 / (4 + 5), and less against
+    # the other; one pair made, two gold: 2 * 4/9 / 3.
     assert figures["base/seen/pair quality, few-shot"] == round(2 * (4 / 9) / 3, 4)
 
     rows = {row[:2]: row for row in table(output, "Response accuracy").rows}
@@ -335,7 +334,7 @@ def test_help_is_scored_by_hand() -> None:
     assert helped.f1 == pytest.approx(2 * 1 / (1 + 2)), "miller against miller 0"
     assert alone.f1 == 0
     assert (helped.given, alone.given) == (1, 0)
-    # " the miller 0" has 13 characters and 3 words: -13 a text and a third of it a token; half of it after helpful pairs.
+    # " the miller 0" has 13 characters and 3 words: -13 in all, a third of it a token; half of it after helpful pairs.
     assert alone.log_probability == pytest.approx(-13 / 3)
     assert helped.log_probability == pytest.approx(-13 / 6)
     # " aa bb": -6 in 2 words; " cccc": -5 in one.
@@ -343,7 +342,7 @@ def test_help_is_scored_by_hand() -> None:
     assert {prompt.partition("<s>")[0] for prompt in model.prompts} == {""}
     none, left_out = measure_help(ScriptedModel(lambda _: "", window=12), [plain], {WITHOUT: [()]}, 8)
     assert (none, left_out) == ([], 1)
-    fewer, _ = measure_help(ScriptedModel(lambda _: "", window=24), [plain], {"tuned": [item.pairs * 5]}, 8)
+    fewer, _ = measure_help(ScriptedModel(lambda _: "", window=40), [plain], {"tuned": [item.pairs * 5]}, 8)
     assert 0 < fewer[0].given < 10, "the last pairs are left out where all don't fit"
 
 
