@@ -1,4 +1,4 @@
-"""What the tests of the quality and domain analyses share: a finished synthesis run, a scripted judge behind a real HTTP
+"""What the tests of the quality and domain analyses share: a finished synthesis run, a scripted judge behind an HTTP
 endpoint on loopback, and one that is asked directly.
 """
 

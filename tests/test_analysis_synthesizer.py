@@ -169,7 +169,7 @@ def test_table_5_by_hand(settings: dict[str, Any], tmp_path: Path) -> None:
     # Three instructions of two texts: who, who, where. `nothing` against `in town N` is 0, and `the river` against all.
     assert figures["tuned/seen/response accuracy"] == round(2 / 3, 4)
     assert figures["base/seen/response accuracy"] == 0
-    # `who is it helpful` against `who is N the miller N` (5 words without the article): 2 * 2 / (4 + 5), and less against
+    # `who is it helpful` against `who is N the miller N` (5 words without the article): 2 * 2 / (4 + 5), less against
     # the other; one pair made, two gold: 2 * 4/9 / 3.
     assert figures["base/seen/pair quality, few-shot"] == round(2 * (4 / 9) / 3, 4)
 
