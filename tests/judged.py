@@ -105,7 +105,7 @@ def endpoint(
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             with lock:
                 number = len(requests)
-                requests.append((self.path, dict(self.headers), body))
+                requests.append((self.path, self.headers, body))
             status, content, headers = answer(number, body)
             sent = content.encode() if isinstance(content, str) else json.dumps(content).encode()
             try:

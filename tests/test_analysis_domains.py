@@ -145,7 +145,7 @@ def test_a_judge_sorts_texts_and_pairs(run: Path, tmp_path: Path) -> None:
     assert scripted.asked == before
     found = table(read_part(str(output)), "Task categories and scenarios")
     counted = {row[0]: row[1:3] for row in found.rows}
-    assert counted == {"fiction": (2, 1), "news": (1, 1), "all": (3, 2)}
+    assert counted == {"fiction": (2, 2), "news": (1, 1), "all": (3, 2)}
     with pytest.raises(LedgerError, match="seed was 0, is 3"):
         analyze_domains(Inputs(synthesis=str(run)), settings.model_copy(update={"seed": 3}), str(output), scripted)
 
@@ -170,7 +170,7 @@ def test_a_classifier_learns_from_labelled_lines_and_says_how_well(run: Path, tm
     assert made.trained + made.accuracy.n == 120
     assert 10 <= made.accuracy.n <= 40
     assert made.label(["the minister in the capital", "compile the loop"]) == [NEWS, CODE]
-    both = "minister capital report today program loop variable compile"
+    both = "report capital minister today program loop variable compile"
     assert made.label([both]) == [NEWS | CODE], "two that are as likely"
     assert made.label([]) == []
     again = train_classifier(settings, read_labelled(settings), seed=0)

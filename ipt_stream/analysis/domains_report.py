@@ -169,10 +169,10 @@ def _table_12(labels: Labels, tuning: Counter[str]) -> Table:
 def _plot_12(labels: Labels) -> Plot:
     series = []
     for name, counts in zip(("texts", "pairs"), _distributions(labels), strict=True):
-        found = _shares(counts, labels.names)
-        values = [[0.0 if math.isnan(value) else value for value in ends]
-                  for ends in ((e.value for e in found), (e.low for e in found), (e.high for e in found))]  # fmt: skip
-        series.append(Series(name, labels.names, *map(tuple, values)))
+        if counts:
+            found = _shares(counts, labels.names)
+            low, high = tuple(estimate.low for estimate in found), tuple(estimate.high for estimate in found)
+            series.append(Series(name, labels.names, tuple(estimate.value for estimate in found), low, high))
     return Plot(
         title="Distribution of domains (table 12)",
         kind="bar",

@@ -141,10 +141,15 @@ class LocalModel:
         calm_vllm(on_cpu=not gpus)
         if not gpus:
             os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count()))
+            os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(config.cpu_kv_cache_gib)  # read when vLLM is imported
+        from vllm.config import StructuredOutputsConfig
+
         folder = local_model(config.model, config.revision)
         lora = None if config.lora is None else local_model(config.lora, config.revision)
-        # Stop strings and schemas need the tokenizer in the engine too; prompts are tokens all the same.
-        arguments = {"skip_tokenizer_init": False, **config.arguments}
+        # Stop strings and schemas need the tokenizer in the engine too; prompts are tokens all the same. A schema that
+        # lets white space stand anywhere lets a weak model write nothing else.
+        compact = StructuredOutputsConfig(backend="xgrammar", disable_any_whitespace=True)
+        arguments = {"skip_tokenizer_init": False, "structured_outputs_config": compact, **config.arguments}
         self._config = config.model_copy(update={"model": folder, "lora": lora, "arguments": arguments})
         self.tokenizer = _load_tokenizer(folder, config.revision)
         self.window = config.max_model_len
@@ -253,6 +258,10 @@ class LocalModel:
     def _run(self) -> None:
         try:
             self._loop.run_forever()
+            left = asyncio.all_tasks(self._loop)  # the engine's own
+            for task in left:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         finally:
             self._loop.close()
 

@@ -54,8 +54,8 @@ class Answer:
         text: what the judge said; empty where it said nothing.
         tokens_in: tokens of the question, as the judge counts them.
         tokens_out: tokens of the answer.
-        problem: why there is no answer (`refused`, `too long`, `malformed`); empty where there is one. Such are not
-            kept.
+        problem: why there is no answer (`refused`, `too long`, `malformed`); empty where there is one. Such are kept
+            where they were paid for.
     """
 
     text: str
@@ -202,7 +202,7 @@ def _ask(
         for place, answer in judge.ask([questions[index] for index, _ in missing]):
             index, key = missing[place]
             done.bill.count(answer, now=True)
-            if not answer.problem:
+            if not answer.problem or answer.tokens_in + answer.tokens_out:
                 storage.publish_json(_path(cache, key), asdict(answer))
             done.values[index], done.reasons[index] = _read(read, questions[index], answer)
             shown.update(1, {"unreadable": sum(map(bool, done.reasons))})

@@ -69,8 +69,7 @@ class EndpointJudge:
                 try:
                     answer = future.result()
                 except EvaluationError as error:
-                    stopping.set()  # what is under way will be paid for: it is waited for and kept
-                    failed = failed or error
+                    failed = failed or error  # what is under way will be paid for: it is waited for and kept
                     continue
                 if answer is not None:
                     yield places[future], answer
@@ -81,7 +80,7 @@ class EndpointJudge:
             pool.shutdown()
 
     def _one(self, question: Question, stopping: threading.Event) -> Answer | None:
-        """The answer to one question; None where it is not asked any more."""
+        """The answer to one question; None where it is not asked any more. A failure ends the asking."""
         import openai
 
         if stopping.is_set():
@@ -92,8 +91,10 @@ class EndpointJudge:
             if error.status_code in REFUSED:
                 self._tell(error)
                 return Answer("", 0, 0, "refused")
+            stopping.set()
             raise self._failed(error, denied=error.status_code in DENIED) from error
         except (openai.APIConnectionError, openai.APITimeoutError) as error:
+            stopping.set()
             raise self._failed(error, denied=False) from error
         except (openai.APIError, ValueError) as error:  # an answer that is not JSON, or of another form
             self._tell(error)
