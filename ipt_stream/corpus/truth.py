@@ -73,6 +73,11 @@ def judge(world: World, source_id: str, text: str, pair: Pair) -> Verdict:
     return Verdict.RIGHT if right else Verdict.WRONG
 
 
+def asked_about(pair: Pair) -> tuple[Attribute, str] | None:
+    """What a pair's question asks for, and the name that it asks about; None where it is none of the world's."""
+    return _asked(_read_instruction(pair.instruction)[0])
+
+
 def final_answer(pair: Pair) -> str:
     """The answer of a response: what follows the chain of thought where there is one, else all of it."""
     return pair.response.rpartition(COT_ANSWER)[2].strip()
