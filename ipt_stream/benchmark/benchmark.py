@@ -16,7 +16,6 @@ from ipt_stream.config import build, load_mapping
 from ipt_stream.corpus.readers import InputConfig
 from ipt_stream.errors import ConfigError, EngineError, InputError
 from ipt_stream.stage import Stage, StageReport, run_once
-from ipt_stream.synthesis.engine import EngineConfig
 
 __all__ = ["BenchmarkConfig", "benchmark"]
 
@@ -132,18 +131,17 @@ def _prepare(config: BenchmarkConfig, own: Mapping[str, Any]) -> Prepared:
 
 
 def _measure(config: BenchmarkConfig, own: Mapping[str, Any], stage: Stage, run: RunTrial) -> StageReport:
-    from ipt_stream.benchmark.sweep import best_of, sweep, with_point
+    from ipt_stream.benchmark.sweep import best_of, points_of, short, sweep, with_point
     from ipt_stream.benchmark.trial import TrialSettings
+    from ipt_stream.synthesis.pipeline import SynthesizeConfig
 
     prepared = _prepare(config, own)
 
     def trial(point: Mapping[str, Any], seconds: float, where: str, once: bool) -> dict[str, Any]:
-        settings = with_point(prepared.synthesize, point)
-        build(EngineConfig, dict(settings["engine"]), "synthesize.engine")
         return run(
             TrialSettings(
                 output=where,
-                synthesize=settings,
+                synthesize=with_point(prepared.synthesize, point),
                 dummy=config.dummy,
                 seconds=seconds,
                 warm_up_seconds=config.warm_up_seconds,
@@ -156,15 +154,22 @@ def _measure(config: BenchmarkConfig, own: Mapping[str, Any], stage: Stage, run:
         )
 
     figures: dict[str, Any] = {}
+    point: Mapping[str, Any] = {}
+    for each in points_of(config.sweep) if config.sweep is not None else [point]:  # before any engine is started
+        build(SynthesizeConfig, with_point(prepared.synthesize, each), "the benchmark's synthesize settings")
     if config.sweep is None:
         result = trial({}, config.seconds, storage.join(config.output, "trial"), False)
     else:
         records = sweep(config.sweep, config.output, lambda point, seconds, where: trial(point, seconds, where, True))
         best = best_of(records)
-        result = storage.read_json(storage.join(best["where"], RESULT)) if "result" not in best else best["result"]
+        result, point = best["result"], best["point"]
         _write_best(config, prepared, best)
-        result["sweep"] = {"records": records, "best": best}
+        result["sweep"] = {"records": short(records), "best": short([best])[0]}
         figures = {"points": len(records), "failed": sum(r["state"].startswith("failed") for r in records)}
+    result["settings"] = {
+        "synthesize": with_point(prepared.own, point),
+        **config.model_dump(mode="json", include={"dummy", "sample", "seconds", "warm_up_seconds", "windows"}),
+    }
     result |= {"date": time.strftime("%Y-%m-%d %H:%M:%S"), "versions": _versions(), "fraction": prepared.fraction}
     storage.publish_json(storage.join(config.output, RESULT), result)
     day = result["total"]["raw_tokens_per_gpu_day"]

@@ -1,4 +1,4 @@
-"""What the engines' timelines hold: counts between two moments, when the work ran out. Pure but for `load_timelines`."""
+"""What the engines' timelines hold: counts between two moments, when work ran out. Pure, but for `load_timelines`."""
 
 from __future__ import annotations
 
