@@ -13,6 +13,7 @@ import time
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from ipt_stream.benchmark.dummy import DummyEngine, DummyWeights, draw_answers, 
 from ipt_stream.benchmark.floor import request_contexts, request_read, shape_of
 from ipt_stream.benchmark.settings import DummySettings
 from ipt_stream.benchmark.texts import draw_texts, lexicon_size, made_up_words
-from ipt_stream.synthesis.engine import EngineConfig, Generation, _engine_arguments, request_seed
+from ipt_stream.synthesis.engine import EngineConfig, _engine_arguments, request_seed
 
 PROMPTS = "prompts.bin"
 
@@ -30,7 +31,10 @@ def prepare(folder: Path, settings: dict[str, Any]) -> None:
     dummy = DummySettings.model_validate(settings["dummy"])
     shape = load_shape(dummy.shape)
     words = made_up_words(lexicon_size(int(shape["vocab_size"])))
-    texts = list(draw_texts(dummy.texts, settings["documents"], words, dummy.seed))
+    room = settings["engine"]["max_model_len"] - settings["engine"]["max_new_tokens"]
+    longest = min(dummy.texts.most_tokens, round(0.9 * room))  # the stage alone would cut longer ones
+    lengths = dummy.texts.model_copy(update={"most_tokens": longest})
+    texts = list(draw_texts(lengths, settings["documents"], words, dummy.seed))
     write_dummy_model(str(folder), shape, texts)
     (folder / "shards").mkdir(exist_ok=True)
     with (folder / "shards" / "corpus.jsonl").open("w") as file:
@@ -107,6 +111,7 @@ def engine(settings: dict[str, Any]) -> dict[str, Any]:
 def round_by_round(settings: dict[str, Any]) -> dict[str, Any]:
     """`LLM.generate` on all of a round at once, round after round: what a plain script does."""
     from ipt_stream.synthesis.chain import chains
+    from ipt_stream.synthesis.plan import segment_id
     from ipt_stream.synthesis.tokens import load_tokenizer
 
     folder, rounds = Path(settings["folder"]), settings["rounds"]
@@ -119,7 +124,7 @@ def round_by_round(settings: dict[str, Any]) -> dict[str, Any]:
     budget = config.max_model_len - config.max_new_tokens
     started = time.perf_counter()
     texts = [json.loads(line)["text"] for line in (folder / "shards" / "corpus.jsonl").open()]
-    contexts = [ids[-budget:] for ids in tokenizer.contexts(texts)]  # one token each is lost of what is too long
+    contexts = tokenizer.contexts(texts)
     members = chains(len(texts), rounds)
     before: list[list[int]] = [[] for _ in members]
     made: list[Any] = []
@@ -130,7 +135,8 @@ def round_by_round(settings: dict[str, Any]) -> dict[str, Any]:
             if len(before[chain]) + len(contexts[index]) > budget:
                 before[chain] = []
             prompts.append([*before[chain], *contexts[index]])
-        lengths = [len(answers[request_seed(dummy.seed, f"{index}") % len(answers)]) for _, index in asked]
+        places = [f"{segment_id(0, index // settings['segment_documents'])}/{index}.0" for _, index in asked]
+        lengths = [len(answers[request_seed(dummy.seed, place) % len(answers)]) for place in places]
         outputs = model.generate(
             [{"prompt_token_ids": ids} for ids in prompts], [how(length) for length in lengths], use_tqdm=False
         )
@@ -240,7 +246,7 @@ def train(settings: dict[str, Any]) -> dict[str, Any]:
     trainer.fit()
     loss = float(trainer.state.total_loss_dict["loss/train/total"])
     trainer.close()
-    steps = [until - since for since, until in zip(ended[1:], ended[2:], strict=False)]
+    steps = [until - since for since, until in pairwise(ended)]
     seconds = statistics.median(steps)
     assert math.isfinite(loss)
     return {
