@@ -35,7 +35,7 @@ def prepare(folder: Path, settings: dict[str, Any]) -> None:
     longest = min(dummy.texts.most_tokens, round(0.9 * room))  # the stage alone would cut longer ones
     lengths = dummy.texts.model_copy(update={"most_tokens": longest})
     texts = list(draw_texts(lengths, settings["documents"], words, dummy.seed))
-    write_dummy_model(str(folder), shape, texts)
+    write_dummy_model(str(folder / "model"), shape, texts)
     (folder / "shards").mkdir(exist_ok=True)
     with (folder / "shards" / "corpus.jsonl").open("w") as file:
         file.writelines(json.dumps({"text": text}) + "\n" for text in texts)

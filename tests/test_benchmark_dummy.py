@@ -38,7 +38,9 @@ def words() -> list[str]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, words: list[str]) -> str:
     texts = list(draw_texts(TextSettings(), 50, words, 0))
-    return write_dummy_model(str(tmp_path_factory.mktemp("dummy")), load_shape("small"), texts)
+    folder = str(tmp_path_factory.mktemp("dummy"))
+    write_dummy_model(folder, load_shape("small"), texts)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +166,7 @@ class TestSample:
         assert texts == sample_texts(config, SampleSettings(documents=40, shards=4, seed=1))
         assert set(texts) != set(sample_texts(config, SampleSettings(documents=40, shards=4, seed=2)))
 
-        path = publish_sample(str(tmp_path / "out"), texts)
+        path = str(tmp_path / "out" / "sample.parquet")
+        publish_sample(path, texts)
         (shard,) = resolve_shards(InputConfig(shards=(path,), text_column="text"))
         assert [row.text for row in read_rows(shard) if isinstance(row, Document)] == texts

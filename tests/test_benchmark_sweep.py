@@ -125,7 +125,7 @@ def test_wrong_points_are_refused_before_anything_starts(tmp_path: Path, shards:
         config(tmp_path, shards, sweep={"points": POINTS, "most_points": 3})
     with pytest.raises(ConfigError, match=r"each rung at least as long"):
         config(tmp_path, shards, sweep={"points": POINTS, "rungs": [20, 5]})
-    with pytest.raises(ConfigError, match=r"there is nothing to measure on"):
+    with pytest.raises(ConfigError, match=r"there is nothing to measure: synthesize has no input"):
         benchmark(config(tmp_path, shards, synthesize={"engine": {"model": "m"}}), Trials(lambda *_: 1.0))
     with pytest.raises(ConfigError, match=r"base or synthesize"):
         config(tmp_path, shards, synthesize={})

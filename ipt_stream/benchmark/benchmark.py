@@ -20,6 +20,7 @@ from ipt_stream.stage import Stage, StageReport, run_once
 __all__ = ["BenchmarkConfig", "benchmark"]
 
 RESULT, BEST, COMPARISON = "result.json", "best.yaml", "comparison.json"
+SAMPLE, MODEL = "sample/sample.parquet", "model"
 PLACEHOLDERS = {"model": "PATH/TO/SYNTHESIZER", "output": "out/segments", "shards": "PATH/TO/SHARDS/*.parquet"}
 """What `best.yaml` says where the benchmark was told nothing: to be filled in."""
 _OUTSIDE = {"output", "compare", "corpus", "keep_run", "base"}
@@ -62,11 +63,12 @@ def benchmark(config: BenchmarkConfig, run_trial: RunTrial | None = None) -> Sta
     own = _own_settings(config)
     settings = {**config.model_dump(mode="json", exclude=_OUTSIDE), "synthesize": own}
     run = run_trial or run_in_a_process
+    prepared = _prepared(config, own)
     try:
-        report = run_once(config.output, "benchmark", settings, lambda stage: _measure(config, own, stage, run))
+        report = run_once(config.output, "benchmark", settings, lambda stage: _measure(config, prepared, stage, run))
     except KeyboardInterrupt:
         return StageReport({}, ("interrupted: run the same command again to go on",), stopped=True)
-    return _told(config, report, float(own.get("fraction", 1.0)))
+    return _told(config, report, prepared.fraction)
 
 
 def _own_settings(config: BenchmarkConfig) -> dict[str, Any]:
@@ -83,59 +85,72 @@ def _over(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _prepare(config: BenchmarkConfig, own: Mapping[str, Any]) -> Prepared:
-    """Write the sample, and the dummy model where there is one; what an earlier try has written stays."""
-    from ipt_stream.benchmark.dummy import load_shape, write_dummy_model
-    from ipt_stream.benchmark.sample import made_up_texts, publish_sample, sample_texts
-    from ipt_stream.benchmark.texts import lexicon_size, made_up_words
+def _prepared(config: BenchmarkConfig, own: Mapping[str, Any]) -> Prepared:
+    """The settings of all trials, checked at every point of the sweep. Nothing is read or written.
+
+    Raises:
+        ConfigError: they make no synthesize stage, or there is no model or no input.
+    """
+    from ipt_stream.benchmark.sweep import points_of, told, with_point
+    from ipt_stream.synthesis.pipeline import SynthesizeConfig
 
     engine = dict(own.get("engine") or {})
-    texts: list[str] | None = None
-    shape: dict[str, Any] | None = load_shape(config.dummy.shape) if config.dummy is not None else None
-    sample = storage.join(config.output, "sample", "sample.parquet")
-    model = storage.join(config.output, "model")
-    if config.dummy is None and "input" not in own:
-        raise ConfigError(
-            "there is nothing to measure on",
-            wanted="synthesize.input",
-            got="none",
-            fix="set it, or dummy for made-up texts",
-        )
-    if config.dummy is None and "model" not in engine:
-        raise ConfigError(
-            "there is nothing to measure", wanted="synthesize.engine.model", got="none", fix="set it, or dummy"
-        )
-    if not storage.exists(sample) or (shape is not None and not storage.exists(storage.join(model, "config.json"))):
-        if "input" in own:
-            texts = sample_texts(build(InputConfig, dict(own["input"]), "synthesize.input"), config.sample)
-        else:
-            assert config.dummy is not None and shape is not None
-            words = made_up_words(lexicon_size(int(shape["vocab_size"])))
-            texts = made_up_texts(config.dummy.texts, config.sample.documents, words, config.dummy.seed)
-        if shape is not None:
-            write_dummy_model(config.output, shape, texts)
-        publish_sample(config.output, texts)
     if config.dummy is not None:
-        engine["model"] = model
-        engine["arguments"] = {**engine.get("arguments", {}), "load_format": "dummy"}
+        engine = {key: value for key, value in engine.items() if key not in ("revision", "lora")}
+        engine["model"] = storage.join(config.output, MODEL)
+        engine["arguments"] = {**(engine.get("arguments") or {}), "load_format": "dummy"}
+    missing = [] if config.dummy is not None else [key for key in ("input", "engine.model") if not _has(own, key)]
+    if missing:
+        raise ConfigError(
+            f"there is nothing to measure: synthesize has no {' and no '.join(missing)}",
+            fix="set it in synthesize or in base, or set dummy for dummy weights and made-up texts",
+        )
     changed = {
         **own,
-        "input": {"shards": [sample], "text_column": "text"},
+        "input": {"shards": [storage.join(config.output, SAMPLE)], "text_column": "text"},
         "output": config.output,
         "engine": engine,
         "fraction": 1.0,
         "limits": {"broken_shards": 0, "rejected_share": 1.0},
         "grace_seconds": config.tail_seconds,
     }
+    for point in points_of(config.sweep) if config.sweep is not None else [{}]:
+        where = f"the benchmark's synthesize settings{' with ' + told(point) if point else ''}"
+        build(SynthesizeConfig, with_point(changed, point), where)
     return Prepared(changed, dict(own), float(own.get("fraction", 1.0)))
 
 
-def _measure(config: BenchmarkConfig, own: Mapping[str, Any], stage: Stage, run: RunTrial) -> StageReport:
-    from ipt_stream.benchmark.sweep import best_of, points_of, short, sweep, with_point
-    from ipt_stream.benchmark.trial import TrialSettings
-    from ipt_stream.synthesis.pipeline import SynthesizeConfig
+def _has(mapping: Mapping[str, Any], key: str) -> bool:
+    inner: Any = mapping
+    for part in key.split("."):
+        inner = inner.get(part) if isinstance(inner, Mapping) else None
+    return inner is not None
 
-    prepared = _prepare(config, own)
+
+def _write_inputs(config: BenchmarkConfig, own: Mapping[str, Any]) -> None:
+    """Write the sample, and the dummy model where there is one; what an earlier try has written stays."""
+    from ipt_stream.benchmark.dummy import load_shape, write_dummy_model
+    from ipt_stream.benchmark.sample import made_up_texts, publish_sample, sample_texts
+    from ipt_stream.benchmark.texts import lexicon_size, made_up_words
+
+    if storage.exists(storage.join(config.output, SAMPLE)):  # the last that is written
+        return
+    shape = load_shape(config.dummy.shape) if config.dummy is not None else None
+    if "input" not in own and config.dummy is not None and shape is not None:
+        words = made_up_words(lexicon_size(int(shape["vocab_size"])))
+        texts = made_up_texts(config.dummy.texts, config.sample.documents, words, config.dummy.seed)
+    else:
+        texts = sample_texts(build(InputConfig, dict(own["input"]), "synthesize.input"), config.sample)
+    if shape is not None:
+        write_dummy_model(storage.join(config.output, MODEL), shape, texts)
+    publish_sample(storage.join(config.output, SAMPLE), texts)
+
+
+def _measure(config: BenchmarkConfig, prepared: Prepared, stage: Stage, run: RunTrial) -> StageReport:
+    from ipt_stream.benchmark.sweep import best_of, short, sweep, with_point
+    from ipt_stream.benchmark.trial import TrialSettings
+
+    _write_inputs(config, prepared.own)
 
     def trial(point: Mapping[str, Any], seconds: float, where: str, once: bool) -> dict[str, Any]:
         return run(
@@ -155,8 +170,6 @@ def _measure(config: BenchmarkConfig, own: Mapping[str, Any], stage: Stage, run:
 
     figures: dict[str, Any] = {}
     point: Mapping[str, Any] = {}
-    for each in points_of(config.sweep) if config.sweep is not None else [point]:  # before any engine is started
-        build(SynthesizeConfig, with_point(prepared.synthesize, each), "the benchmark's synthesize settings")
     if config.sweep is None:
         result = trial({}, config.seconds, storage.join(config.output, "trial"), False)
     else:

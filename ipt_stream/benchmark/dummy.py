@@ -71,17 +71,15 @@ def load_shape(name: str) -> dict[str, Any]:
     return found
 
 
-def write_dummy_model(output: str, shape: dict[str, Any], texts: Sequence[str]) -> str:
-    """A model folder of `shape` without weights, with a tokenizer for `texts`, below `output`; gives its path."""
+def write_dummy_model(folder: str, shape: dict[str, Any], texts: Sequence[str]) -> None:
+    """Write a model folder of `shape` without weights, with a tokenizer for `texts`."""
     tokenizer = make_tokenizer(texts, int(shape["vocab_size"]))
     ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    folder = storage.join(output, "model")
     with tempfile.TemporaryDirectory() as scratch:
         tokenizer.save_pretrained(scratch)
         Path(scratch, "config.json").write_text(json.dumps({**shape, **ends}, indent=2), encoding="utf-8")
         for file in sorted(Path(scratch).iterdir()):
             storage.publish_file(storage.join(folder, file.name), str(file))
-    return folder
 
 
 def one_token_words(tokenizer: PromptTokenizer, vocabulary: int) -> list[str]:

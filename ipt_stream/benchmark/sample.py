@@ -45,13 +45,11 @@ def made_up_texts(settings: TextSettings, number: int, words: Sequence[str], see
     return list(draw_texts(settings, number, words, seed))
 
 
-def publish_sample(output: str, texts: Iterable[str]) -> str:
-    """Write the sample as one Parquet shard below `output`; gives its path."""
+def publish_sample(path: str, texts: Iterable[str]) -> None:
+    """Write the sample as one Parquet shard."""
     import pyarrow
     import pyarrow.parquet
 
-    path = storage.join(output, "sample", "sample.parquet")
     buffer = io.BytesIO()
     pyarrow.parquet.write_table(pyarrow.table({"text": list(texts)}), buffer, row_group_size=ROW_GROUP)
     storage.publish_bytes(path, buffer.getvalue())
-    return path
