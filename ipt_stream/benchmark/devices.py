@@ -148,7 +148,8 @@ def _best(work: Callable[[], Any], device: Any) -> float:
         return time.perf_counter() - started
 
     once()
-    found, until = [], time.perf_counter() + MEASURE_SECONDS
+    found: list[float] = []
+    until = time.perf_counter() + MEASURE_SECONDS
     while len(found) < 5 or time.perf_counter() < until:
         found.append(once())
     return min(found)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ipt_stream.benchmark.settings import ResponseSettings, TextSettings
 from ipt_stream.corpus.pair import Pair
@@ -121,7 +121,7 @@ def draw_pairs(
     pairs: list[Pair] = []
     left = most_tokens - 1  # the end of the answer
     for at in range(number):
-        length = round(float(_log_normal(_normal(rng), settings.pair_tokens, settings.spread)))
+        length = round(float(_log_normal(rng.gauss(0.0, 1.0), settings.pair_tokens, settings.spread)))
         length = max(length, LEAST_PAIR)
         if length > left:
             if pairs:
@@ -140,12 +140,8 @@ def draw_pairs(
     return tuple(pairs)
 
 
-def _normal(rng: random.Random) -> float:
-    return rng.gauss(0.0, 1.0)
-
-
-def _log_normal(standard: float, mean: float, spread: float) -> float:
+def _log_normal(standard: Any, mean: float, spread: float) -> Any:
     """Log-normal numbers of that mean from standard normal ones: exp(mu + spread z), mu = ln(mean) - spread^2 / 2."""
     import numpy
 
-    return numpy.exp(numpy.log(mean) - spread**2 / 2 + spread * standard)  # type: ignore[no-any-return]
+    return numpy.exp(numpy.log(mean) - spread**2 / 2 + spread * standard)
