@@ -7,6 +7,7 @@ system that runs on a cluster and can be killed at any moment:
     stage         module      in                                          out
     tune          tuning      contexts with pairs                         a synthesizer (Hugging Face folder)
     synthesize    synthesis   raw shards, a synthesizer                   segment files, the ledger
+    benchmark     benchmark   the same; for some minutes                  tokens per GPU-day, what a corpus will cost
     mix           mixture     segments, raw text, instruction data        packed MDS sources, plan, training order
     pretrain      training    a mixture                                   a model (Hugging Face folder)
     evaluate      evaluation  models, tasks                               a table of scores

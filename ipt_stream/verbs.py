@@ -58,6 +58,13 @@ VERBS: dict[str, Verb] = {
         "write question-answer pairs for every document of raw shards",
         "ipt-stream synthesize jobs/configs/synthesize.yaml engine.model=out/synthesizer/model rounds=3",
     ),
+    "benchmark": Verb(
+        "ipt_stream.benchmark.benchmark",
+        "BenchmarkConfig",
+        "benchmark",
+        "measure tokens per GPU-day and what a corpus will cost, sweep over settings, compare results",
+        "ipt-stream benchmark jobs/configs/benchmark.yaml",
+    ),
     "mix": Verb(
         "ipt_stream.mixture.mix",
         "MixConfig",

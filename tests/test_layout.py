@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ipt_stream"
-ORDER = ["corpus", "synthesis", "tuning", "baselines", "mixture", "training", "evaluation", "analysis"]
+ORDER = [
+    "corpus", "synthesis", "benchmark", "tuning", "baselines", "mixture", "training", "evaluation", "analysis",
+]  # fmt: skip
 HEAVY = {"torch", "transformers", "vllm", "ray", "composer", "streaming", "lm_eval", "datasets", "numba", "pyarrow"}
 
 

@@ -19,10 +19,18 @@ from typing import Self, TypeVar
 from pydantic import Field, model_validator
 
 from ipt_stream import storage
+from ipt_stream.analysis.checks.analyze import ChecksSettings, analyze_checks
+from ipt_stream.analysis.contamination.analyze import analyze_contamination
+from ipt_stream.analysis.contamination.settings import ContaminationSettings
+from ipt_stream.analysis.diversity.analyze import analyze_diversity
+from ipt_stream.analysis.diversity.settings import DiversitySettings
+from ipt_stream.analysis.domains import DomainsSettings, analyze_domains
 from ipt_stream.analysis.inputs import Inputs
 from ipt_stream.analysis.part import read_part
+from ipt_stream.analysis.quality.analyze import QualitySettings, analyze_quality
 from ipt_stream.analysis.report.publish import ReportSettings, publish_report
 from ipt_stream.analysis.summary import SummarySettings, analyze_summary
+from ipt_stream.analysis.synthesizer import SynthesizerSettings, analyze_synthesizer
 from ipt_stream.config import Settings
 from ipt_stream.progress import log
 from ipt_stream.stage import Figure, StageReport, open_stage
@@ -37,6 +45,18 @@ class AnalyzeConfig(Inputs):
     """Directory of the analyses, `NAME/` each, and of the report."""
     summary: SummarySettings | None = None
     """Counts, the speed of each stage, scores: analysis/summary.py."""
+    checks: ChecksSettings | None = None
+    """What can be told of each pair without a judge: analysis/checks."""
+    synthesizer: SynthesizerSettings | None = None
+    """How good synthesizers are on texts whose pairs are known: analysis/synthesizer.py."""
+    quality: QualitySettings | None = None
+    """What a judge, people or the sample world's truth say of a sample of pairs: analysis/quality."""
+    domains: DomainsSettings | None = None
+    """What texts and pairs are about: analysis/domains.py."""
+    contamination: ContaminationSettings | None = None
+    """Which evaluation examples the data holds: analysis/contamination."""
+    diversity: DiversitySettings | None = None
+    """How varied texts and pairs are, and what each round yields: analysis/diversity."""
     report: ReportSettings = Field(default_factory=ReportSettings)
     """The page that shows them all: analysis/report."""
 
@@ -69,7 +89,13 @@ def named_analyses(config: AnalyzeConfig) -> tuple[Analysis, ...]:
     inputs = config.inputs()
     found = (
         _analysis("summary", inputs, config.summary, analyze_summary),
-    )  # fmt: skip
+        _analysis("checks", inputs, config.checks, analyze_checks),
+        _analysis("synthesizer", inputs, config.synthesizer, analyze_synthesizer),
+        _analysis("quality", inputs, config.quality, analyze_quality),
+        _analysis("domains", inputs, config.domains, analyze_domains),
+        _analysis("contamination", inputs, config.contamination, analyze_contamination),
+        _analysis("diversity", inputs, config.diversity, analyze_diversity),
+    )
     return tuple(analysis for analysis in found if analysis is not None)
 
 

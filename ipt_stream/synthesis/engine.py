@@ -243,21 +243,11 @@ class VllmEngine:
 
     async def generate(self, request_id: str, token_ids: list[int], priority: int) -> Generation:
         """Generate from a prompt; lower priorities go first. Raises `RequestFailed` or `EngineDied`."""
-        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
-
         sampling = self._sampling
         if sampling.temperature:
             sampling = copy.copy(sampling)
             sampling.seed = request_seed(self._config.sampling.seed, request_id)
-        stream = self._engine.generate(
-            {"prompt_token_ids": token_ids}, sampling, request_id, lora_request=self._lora, priority=priority
-        )
-        try:
-            output = [part async for part in stream][-1]
-        except EngineDeadError as error:
-            raise EngineDied("the engine died", got=str(error)) from error
-        except (EngineGenerateError, ValueError) as error:
-            raise RequestFailed(f"request {request_id} failed", got=str(error)) from error
+        output = await self._request(request_id, token_ids, priority, sampling)
         made = output.outputs[0]
         kept = [place for place, token in enumerate(made.token_ids) if token != self._eos_token_id]
         logprobs = None
@@ -265,6 +255,20 @@ class VllmEngine:
             found: Any = made.logprobs  # flat, as was asked for
             logprobs = tuple(found.logprobs[found.start_indices[place]] for place in kept)
         return Generation(tuple(made.token_ids[place] for place in kept), output.num_cached_tokens or 0, logprobs)
+
+    async def _request(self, request_id: str, token_ids: list[int], priority: int, sampling: Any) -> Any:
+        """vLLM's own output for a prompt. Raises as `generate` does."""
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+        stream = self._engine.generate(
+            {"prompt_token_ids": token_ids}, sampling, request_id, lora_request=self._lora, priority=priority
+        )
+        try:
+            return [part async for part in stream][-1]
+        except EngineDeadError as error:
+            raise EngineDied("the engine died", got=str(error)) from error
+        except (EngineGenerateError, ValueError) as error:
+            raise RequestFailed(f"request {request_id} failed", got=str(error)) from error
 
     def pulse(self) -> Pulse:
         """What it is doing; from any thread."""

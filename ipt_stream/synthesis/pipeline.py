@@ -73,11 +73,13 @@ class SynthesizeConfig(Settings):
     """After SIGTERM or Ctrl-C: time for the segments in flight to be finished; what is not is made by the next run."""
 
 
-def synthesize(config: SynthesizeConfig, make_engine: EngineFactory = VllmEngine) -> StageReport:
+def synthesize(
+    config: SynthesizeConfig, make_engine: EngineFactory = VllmEngine, stop: StopRequest | None = None
+) -> StageReport:
     """Synthesize pairs for all selected documents of the input; resumes a run that was killed.
 
     Told to stop (SIGTERM, Ctrl-C), at any moment, it finishes what is in flight within `grace_seconds` and gives the
-    report of an unfinished stage.
+    report of an unfinished stage. So it does where `stop` is asked to.
 
     Raises:
         ConfigError: on a cluster, a relative path, which each node would take for a place of its own.
@@ -89,7 +91,7 @@ def synthesize(config: SynthesizeConfig, make_engine: EngineFactory = VllmEngine
     check_shared(config.output, "output")
     for pattern in config.input.shards:
         check_shared(pattern, "input.shards")
-    stop = StopRequest()
+    stop = stop or StopRequest()
     with stop.listening():
         shards = _resolve(config)
         settings = _settings(config, shards)

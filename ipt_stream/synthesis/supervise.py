@@ -55,6 +55,10 @@ class StopRequest:
         if len(self.signals) > 1:
             raise KeyboardInterrupt
 
+    def ask(self) -> None:
+        """Ask for it as a signal would; from any thread."""
+        self.signals.append(signal.SIGTERM)
+
     def check(self) -> None:
         """Raises `Stopped` where one was heard."""
         if self.signals:
