@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mixture_world import make_run
 from report_world import checked, evil_rows, plain_rows, plotted_part, write_checks, write_part, write_run

@@ -40,5 +40,5 @@ def batch_loader(
         return {"input_ids": part(tokens, padding), "labels": part(labels, -100), "attention_mask": part(mask, 0)}
 
     # Every rank goes through all batches; Composer wants to be told that this is meant.
-    order = DistributedSampler(batches, num_replicas=1, rank=0, shuffle=False)  # type: ignore[arg-type]
+    order: Any = DistributedSampler(batches, num_replicas=1, rank=0, shuffle=False)  # type: ignore[arg-type]
     return DataLoader(batches, batch_size=None, sampler=order, collate_fn=tensors)  # type: ignore[arg-type]
