@@ -7,8 +7,9 @@ end single segments, so that all engines end together.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from ipt_stream.corpus.formats import Format, ShardSpec
 from ipt_stream.synthesis.engine import EngineConfig
@@ -116,3 +117,15 @@ def orders_at_once(engine: EngineConfig, plan: RunPlan) -> tuple[int, int]:
     segments = engine.segments_at_once(plan.chains_a_segment())
     smallest = max(1, segments // 8)
     return -(-segments // smallest) + 1, smallest
+
+
+def order_to_json(order: Order) -> str:
+    """`order` as it travels to a worker."""
+    return json.dumps({**asdict(order), "finished": sorted(order.finished)})
+
+
+def order_from_json(text: str) -> Order:
+    """The order that `order_to_json` made `text` of."""
+    fields = json.loads(text)
+    shard = ShardSpec(**{**fields["shard"], "format": Format(fields["shard"]["format"])})
+    return Order(**{**fields, "shard": shard, "finished": frozenset(fields["finished"])})

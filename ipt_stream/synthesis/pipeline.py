@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -21,7 +21,7 @@ from ipt_stream import storage
 from ipt_stream.claim import claim
 from ipt_stream.config import Settings
 from ipt_stream.corpus.document import Document
-from ipt_stream.corpus.formats import Format, ShardBroken, ShardSpec
+from ipt_stream.corpus.formats import ShardBroken, ShardSpec
 from ipt_stream.corpus.readers import InputConfig, list_shards, listing_fingerprint, read_rows, resolve_shards
 from ipt_stream.errors import ConfigError, EngineError, InputError, IptError, RejectionLimitExceeded, StorageError
 from ipt_stream.ledger import read_ledger
@@ -30,7 +30,7 @@ from ipt_stream.stage import Figure, Stage, StageReport, run_once
 from ipt_stream.synthesis.board import Board
 from ipt_stream.synthesis.engine import EngineConfig, VllmEngine
 from ipt_stream.synthesis.model_files import model_identity
-from ipt_stream.synthesis.orders import Order, orders_at_once, plan_orders
+from ipt_stream.synthesis.orders import Order, order_from_json, order_to_json, orders_at_once, plan_orders
 from ipt_stream.synthesis.plan import RunPlan, load_plan, save_plan
 from ipt_stream.synthesis.ray_session import check_shared, ensure_ray
 from ipt_stream.synthesis.supervise import Stopped, StopRequest, supervise
@@ -269,7 +269,7 @@ def hand_out(
     streaming_executor_state.WAIT_FOR_TASK_COMPLETION_TIMEOUT_S = 1.0
     ray.data.DataContext.get_current().target_max_block_size = None
     pool = {"size": replicas} if isinstance(replicas, int) else {"min_size": replicas[0], "max_size": replicas[1]}
-    items = [{"order": _order_to_json(order)} for order in orders]
+    items = [{"order": order_to_json(order)} for order in orders]
     return ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         worker,
         batch_size=None,
@@ -288,16 +288,6 @@ def hand_out(
 _ERRORS: dict[str, type[IptError]] = {
     kind.__name__: kind for kind in (ConfigError, InputError, StorageError, EngineError)
 }
-
-
-def _order_to_json(order: Order) -> str:
-    return json.dumps({**asdict(order), "finished": sorted(order.finished)})
-
-
-def _order_from_json(text: str) -> Order:
-    fields = json.loads(text)
-    shard = ShardSpec(**{**fields["shard"], "format": Format(fields["shard"]["format"])})
-    return Order(**{**fields, "shard": shard, "finished": frozenset(fields["finished"])})
 
 
 class _Actor:
@@ -322,7 +312,7 @@ class _Actor:
             error = self._error
             if error is None:
                 try:
-                    self._synthesizer.run_order(_order_from_json(str(text)))
+                    self._synthesizer.run_order(order_from_json(str(text)))
                 except IptError as problem:
                     error = problem
             kind = next((name for name, known in _ERRORS.items() if isinstance(error, known)), "")
