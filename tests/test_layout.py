@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ipt_stream"
-ORDER = ["corpus", "synthesis", "tuning", "baselines", "mixture", "training", "evaluation", "analysis"]
+ORDER = ["corpus", "synthesis", "simulation", "tuning", "baselines", "mixture", "training", "evaluation", "analysis"]
 HEAVY = {"torch", "transformers", "vllm", "ray", "composer", "streaming", "lm_eval", "datasets", "numba", "pyarrow"}
 
 
