@@ -2,8 +2,8 @@
 
     python benchmarks/driver.py
 
-Orders of one segment go through `pipeline.hand_out`, as those of a run, to actors that do nothing. Beats are sent to a
-real coordinator by this one process, and looked at as the driver does. `benchmarks/simulate.py` reckons with the result.
+Orders of one segment go through `pipeline.hand_out`, as those of a run, to actors that do nothing. Beats are sent to
+a real coordinator by this one process, and looked at as the driver does. `benchmarks/simulate.py` uses the result.
 """
 
 from __future__ import annotations

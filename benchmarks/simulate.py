@@ -1,12 +1,12 @@
 """A simulated cluster over RefinedWeb: finish time, idle and recomputed GPU time, load of driver, ledger and store.
 
     python benchmarks/simulate.py --gpus 10 100 1000 10000
-    python benchmarks/simulate.py --gpus 10000 segment_documents=512 nodes.loss_hours=6
+    python benchmarks/simulate.py --gpus 10000 --set segment_documents=512 nodes.loss_hours=6
 
 The real plan, orders, ledger and watch of a synthesis run (their CPU time is measured on this machine), with engines,
 nodes and store in virtual time: `ipt_stream/simulation/`. What Ray's calls cost the driver comes from
 `benchmarks/driver.py`, if that was run, else from the settings. Each run ends with the proof that every segment was
-recorded once. Behind the options, settings of `ipt_stream/simulation/settings.py`.
+recorded once. What can be set is in `ipt_stream/simulation/settings.py`.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def run(gpus: int, overrides: list[str], costs: Mapping[str, float]) -> dict[str
     found = simulate(settings, tell)
     hours = found.hours
     requests = sum(found.requests.values())
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     return {
         "GPUs": f"{gpus:,}",
         "segments (each recorded once)": f"{found.segments:,}",
@@ -61,11 +62,11 @@ def run(gpus: int, overrides: list[str], costs: Mapping[str, float]) -> dict[str
         "coordinator, share of a core": f"{found.coordinator_core(settings):.3f}",
         "planning, CPU s": f"{found.load.plan:.1f}",
         "orders as JSON, MiB": f"{found.load.orders_mib:.0f}",
-        "store requests a second: mean; most in 10 s": f"{requests / hours / 3600:,.1f}; {found.load.most_requests:,.0f}",
+        "store requests a second: mean; at most": f"{requests / hours / 3600:,.1f}; {found.load.most_requests:,.0f}",
         "of them to the ledger": f"{found.requests['put', 'ledger'] / hours / 3600:,.1f}",
         "ledger: files; MiB; MiB put": f"{found.ledger_parts:,}; {found.ledger_mib:,.0f}; {found.sent_mib:,.0f}",
         "reading the ledger, CPU s": f"{found.final_read:.1f}",
-        "simulated in, s; MB": f"{found.simulated_in:.0f}; {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024:,}",
+        "the simulation itself: s; MB": f"{found.simulated_in:.0f}; {held:,}",
     }
 
 
@@ -76,19 +77,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gpus", type=int, nargs="+", default=[10, 100, 1000, 10_000])
     parser.add_argument("--no-save", action="store_true", help="print the table only")
-    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="of the simulation")
-    options = parser.parse_intermixed_args()
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the simulation")
+    options = parser.parse_args()
     costs = ray_costs()
     found = []
     for gpus in options.gpus:
         began = time.monotonic()
-        found.append(measure("run", gpus, options.settings, costs))
+        found.append(measure("run", gpus, options.set, costs))
         print(f"{gpus:,} GPUs: simulated in {time.monotonic() - began:.0f} s", flush=True)
     table = {name: [column[name] for column in found] for name in found[0]}
     for name, values in table.items():
         print(f"| {name} | " + " | ".join(values) + " |")
     if not options.no_save:
-        told = ", ".join(options.settings) or "defaults"
+        told = ", ".join(options.set) or "defaults"
         save(
             "simulate",
             "A simulated cluster over RefinedWeb's 5,534 shards",
