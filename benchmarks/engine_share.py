@@ -12,7 +12,7 @@ The model is the demo's synthesizer (`demo.py`: what `make demo` made, else one 
 to 50M parameters without a change of what it computes (layers that add nothing, feed-forward units that are never
 heard), so that the texts it makes are real and the work is that of a 50M model. The KV cache holds the chains that the
 stage has open, and less than one round of the corpus. The engine computes on the machine's first core alone, in all
-three ways, which leaves the others to what runs beside a GPU elsewhere (drivers, parsing, Ray); `--cores nobind` lets it
+three ways, which leaves the others to what runs beside a GPU elsewhere (drivers, parsing, Ray); `--cores nobind` has it
 compute on all.
 """
 

@@ -15,12 +15,15 @@ PARSE = """
 import argparse, json, runpy, sys
 sys.path.insert(0, {folder!r})
 import all as table
+from ipt_stream import config
 class Parsed(Exception): pass
-parse = argparse.ArgumentParser.parse_args
-def parsed(self, *args, **named):
-    parse(self, *args, **named)
-    raise Parsed
-argparse.ArgumentParser.parse_args = parsed
+def then_stop(parse):
+    def parsed(*args, **named):
+        parse(*args, **named)
+        raise Parsed
+    return parsed
+argparse.ArgumentParser.parse_args = then_stop(argparse.ArgumentParser.parse_args)
+config.load_config = then_stop(config.load_config)  # of scripts that take a configuration
 wrong = {{}}
 for bench in table.BENCHES:
     if not bench.script.is_file():
