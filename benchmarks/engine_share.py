@@ -1,6 +1,6 @@
 """How much of the engine's own speed the synthesize stage passes on, and what its round loop wins.
 
-    make demo && python benchmarks/engine_share.py
+    python benchmarks/engine_share.py
 
 One corpus, three ways, all in turn and each in processes of its own, medians of --times runs:
 
@@ -8,11 +8,12 @@ One corpus, three ways, all in turn and each in processes of its own, medians of
     engine          vLLM's `LLM.generate`, given all of the stage's prompts at once: no reading, parsing, writing
     round-by-round  `LLM.generate` on all of round 1, then all of round 2, ...: what a plain script does
 
-The model is the demo's synthesizer, blown up to 50M parameters without a change of what it computes (layers that add
-nothing, feed-forward units that are never heard), so that the texts it makes are real and the work is that of a 50M
-model. The KV cache holds the chains that the stage has open, and less than one round of the corpus. The engine computes
-on the machine's first core alone, in all three ways, which leaves the others to what runs beside a GPU elsewhere
-(drivers, parsing, Ray); `--cores nobind` lets it compute on all.
+The model is the demo's synthesizer (`demo.py`: what `make demo` made, else one that was trained for a minute), blown up
+to 50M parameters without a change of what it computes (layers that add nothing, feed-forward units that are never
+heard), so that the texts it makes are real and the work is that of a 50M model. The KV cache holds the chains that the
+stage has open, and less than one round of the corpus. The engine computes on the machine's first core alone, in all
+three ways, which leaves the others to what runs beside a GPU elsewhere (drivers, parsing, Ray); `--cores nobind` has it
+compute on all.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from common import answer, measure, save
+from demo import demo
 
 ROUNDS = 3
 ENGINE: dict[str, Any] = {
@@ -174,7 +176,7 @@ def main() -> None:
     if answer(WAYS):
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--demo", type=Path, default=Path("out/demo"), help="where `make demo` left its output")
+    parser.add_argument("--demo", type=Path, help="where `make demo` left its output; made where there is none")
     parser.add_argument("--times", type=int, default=3)
     parser.add_argument("--texts", type=int, default=96)
     parser.add_argument("--joined", type=int, default=4, help="documents of the demo's world a text")
@@ -184,11 +186,12 @@ def main() -> None:
     parser.add_argument("--cores", default="0", help="of the engine, as VLLM_CPU_OMP_THREADS_BIND has them")
     options = parser.parse_args()
     os.environ["VLLM_CPU_OMP_THREADS_BIND"] = options.cores
+    made = demo(options.demo)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         model = folder / "model"
-        parameters = widen(options.demo / "synthesizer" / "model", model, options.layers, options.intermediate)
-        write_corpus(options.demo / "world", folder / "corpus.jsonl", options.texts, options.joined)
+        parameters = widen(made / "synthesizer" / "model", model, options.layers, options.intermediate)
+        write_corpus(made / "world", folder / "corpus.jsonl", options.texts, options.joined)
         arguments = {"block_size": BLOCK_SIZE, "num_gpu_blocks_override": options.cache_tokens // BLOCK_SIZE}
         settings: dict[str, Any] = {
             "input": {"shards": [str(folder / "corpus.jsonl")]}, "rounds": ROUNDS, "segment_documents": 24,

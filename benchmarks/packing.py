@@ -1,5 +1,6 @@
-"""How full packed sequences are, on real documents, with both ways of packing.
+"""How full packed sequences are, with both ways of packing; without --shards on made-up documents, else on yours.
 
+    python benchmarks/packing.py
     python benchmarks/packing.py --shards '../shared/data/pubmed/*.jsonl.zst' '../shared/data/web/*.parquet' \\
         --tokenizer out/shared_data/synthesizer/model
 """
@@ -7,21 +8,32 @@
 from __future__ import annotations
 
 import argparse
+import json
+import random
 import tempfile
+from pathlib import Path
 from typing import Any
 
-from common import save
+from common import documents, save, write_model
 
 
-def main() -> None:
-    """Mix the documents twice."""
+def write_texts(folder: Path, count: int) -> Path:
+    """A shard of made-up documents whose lengths are distributed as RefinedWeb's."""
+    chosen = random.Random(0)
+    known = " ".join(documents(2000, 500)).split()
+    shard = folder / "texts.jsonl"
+    with shard.open("w") as file:
+        for _ in range(count):
+            length = int(min(max(chosen.lognormvariate(5.5, 0.9), 30), 3000))
+            start = chosen.randrange(len(known) - length)
+            file.write(json.dumps({"text": " ".join(known[start : start + length])}) + "\n")
+    return shard
+
+
+def measure_all(options: argparse.Namespace) -> dict[str, Any]:
+    """Each length with both ways of packing."""
     from ipt_stream.mixture.mix import MixConfig, mix
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shards", nargs="+", required=True)
-    parser.add_argument("--tokenizer", required=True)
-    parser.add_argument("--lengths", type=int, nargs="+", default=[2048, 4096])
-    options = parser.parse_args()
     figures: dict[str, Any] = {}
     for length in options.lengths:
         for packing in ("concat", "best-fit"):
@@ -35,7 +47,27 @@ def main() -> None:
             wanted = "99.9" if packing == "concat" else "99"
             real = 1 - float(found["it_padding"])
             figures[f"real tokens, {packing}, sequences of {length:,} (wanted: {wanted}%)"] = f"{real:.3%}"
-    save("packing", "How full packed sequences are", figures)
+    return figures
+
+
+def main() -> None:
+    """Mix the documents with both, for each length."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shards", nargs="+")
+    parser.add_argument("--tokenizer", help="of those shards; without both, made-up ones")
+    parser.add_argument("--documents", type=int, default=3000, help="made up, of RefinedWeb's lengths")
+    parser.add_argument("--lengths", type=int, nargs="+", default=[2048, 4096])
+    options = parser.parse_args()
+    if (options.shards is None) != (options.tokenizer is None):
+        parser.error("--shards and --tokenizer belong together")
+    made_up = options.shards is None
+    with tempfile.TemporaryDirectory() as made:
+        if made_up:
+            options.shards = [str(write_texts(Path(made), options.documents))]
+            options.tokenizer = str(write_model(Path(made, "model")))
+        figures = measure_all(options)
+    notes = f"{options.documents:,} made-up documents." if made_up else ""
+    save("packing", "How full packed sequences are", figures, notes)
 
 
 if __name__ == "__main__":

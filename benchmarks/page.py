@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from common import HERE
 
 HEAD = """# Results
 
-Made by `python benchmarks/page.py` from the files in `results/`, each written by the command that is named with it.
-Figures are medians where a script says so; compare those of one section with each other, machines differ.
+Made by `make bench`, which runs the benchmarks that need no GPU one after another (`benchmarks/all.py`) and makes this
+page of the files in `results/`, each written by the command that is named with it; `python benchmarks/page.py` makes
+the page alone. Figures are medians where a script says so; compare those of one section with each other, machines
+differ. What runs of other sizes would come to is in [SCALE.md](SCALE.md).
 """
+
+
+def section(record: dict[str, Any]) -> str:
+    """A benchmark's part of the page."""
+    versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
+    took = f", in {record['minutes']:.1f} min" if "minutes" in record else ""
+    head = (
+        f"## {record['title']}\n\n`{record['command']}`, {record['date']}{took}\n\n"
+        f"{record['machine']}; Python {record['python']}, {versions}\n\n"
+    )
+    if "failed" in record:
+        return f"{head}**Failed**: {record['failed']}\n"
+    rows = "\n".join(f"| {name} | {value} |" for name, value in record["figures"].items())
+    return f"{head}| figure | value |\n| --- | --- |\n{rows}\n" + (f"\n{record['notes']}\n" if record["notes"] else "")
 
 
 def main() -> None:
@@ -18,13 +35,7 @@ def main() -> None:
     parts = [HEAD]
     for file in sorted((HERE / "results").glob("*.json")):
         record = json.loads(file.read_text())
-        versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
-        rows = "\n".join(f"| {name} | {value} |" for name, value in record["figures"].items())
-        parts.append(
-            f"## {record['title']}\n\n`{record['command']}`, {record['date']}\n\n"
-            f"{record['machine']}; Python {record['python']}, {versions}\n\n"
-            f"| figure | value |\n| --- | --- |\n{rows}\n" + (f"\n{record['notes']}\n" if record["notes"] else "")
-        )
+        parts.append(section(record))
     (HERE / "RESULTS.md").write_text("\n".join(parts))
     print(f"{HERE / 'RESULTS.md'}: {len(parts) - 1} results")
 

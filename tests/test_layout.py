@@ -11,7 +11,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ipt_stream"
 ORDER = [
-    "corpus", "synthesis", "benchmark", "tuning", "baselines", "mixture", "training", "evaluation", "analysis",
+    "corpus", "synthesis", "benchmark", "simulation", "tuning", "baselines", "mixture", "training", "evaluation",
+    "analysis",
 ]  # fmt: skip
 HEAVY = {"torch", "transformers", "vllm", "ray", "composer", "streaming", "lm_eval", "datasets", "numba", "pyarrow"}
 

@@ -22,8 +22,14 @@ from ipt_stream.corpus.formats import Format, RejectedRow, Row, ShardBroken, Sha
 from ipt_stream.errors import StorageError
 from ipt_stream.progress import log
 from ipt_stream.synthesis import read_segments as module
-from ipt_stream.synthesis.orders import PARTS_OF_A_STREAM, SHARE, Order, plan_orders
-from ipt_stream.synthesis.pipeline import _order_from_json, _order_to_json
+from ipt_stream.synthesis.orders import (
+    PARTS_OF_A_STREAM,
+    SHARE,
+    Order,
+    order_from_json,
+    order_to_json,
+    plan_orders,
+)
 from ipt_stream.synthesis.plan import RunPlan, load_plan, segment_id
 from ipt_stream.synthesis.read_segments import SegmentInput, ShardEnd, read_segments
 from ipt_stream.synthesis.results import SegmentReference, unselected_documents
@@ -102,7 +108,7 @@ def record_of(item: SegmentInput | ShardEnd) -> dict[str, Any]:
 def read_all(truths: list[Truth], orders: list[Order], size: int) -> list[SegmentInput | ShardEnd]:
     """What comes of `orders`, read one after the other."""
     with patch.object(module, "read_rows", lambda shard, start=0: truths[shard.index].read(start)):
-        return [item for order in orders for item in read_segments(_order_from_json(_order_to_json(order)), size)]
+        return [item for order in orders for item in read_segments(order_from_json(order_to_json(order)), size)]
 
 
 @settings(max_examples=150, deadline=None)

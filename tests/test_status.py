@@ -21,8 +21,9 @@ from ipt_stream.errors import InputError
 from ipt_stream.ledger import RECORDS_A_PART, LedgerWriter, read_ledger
 from ipt_stream.stage import open_stage
 from ipt_stream.status import format_status, read_status
+from ipt_stream.synthesis.board import Board
 from ipt_stream.synthesis.plan import RunPlan, save_plan
-from ipt_stream.synthesis.supervise import Board, Metrics
+from ipt_stream.synthesis.supervise import Metrics
 from ipt_stream.synthesis.tally import tally
 
 STREAM = [ShardSpec(f"/{n}", n, f"{n}.jsonl", Format.JSONL, "text", None, 1000 * (n + 1)) for n in range(3)]

@@ -16,9 +16,14 @@ from ipt_stream.synthesis.worker import Beat
 
 
 class Coordinator:
-    """Keeps the last beat of each worker. Wrapped in a Ray actor by `start_coordinator`."""
+    """Keeps the last beat of each worker. Wrapped in a Ray actor by `start_coordinator`.
 
-    def __init__(self) -> None:
+    Args:
+        clock: seconds, from any point in time.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._beats: dict[str, tuple[Beat, float, str]] = {}  # by actor
         self._finished: list[dict[str, Any]] = []
         self._stopping = False
@@ -31,14 +36,14 @@ class Coordinator:
             actor: id of its Ray actor, which stays when the actor is started again in another process.
             node: id of the Ray node that it is on.
         """
-        self._beats[actor] = (beat, time.monotonic(), node)
+        self._beats[actor] = (beat, self._clock(), node)
         self._finished.extend(beat.finished)
         return self._stopping
 
     def look(self) -> tuple[list[dict[str, Any]], list[tuple[Beat, float, str]]]:
         """Records that came in since the last look, and every worker's last beat, its age in seconds, its node."""
         finished, self._finished = self._finished, []
-        now = time.monotonic()
+        now = self._clock()
         return finished, [(beat, now - at, node) for beat, at, node in self._beats.values()]
 
     def forget(self, worker: str) -> None:

@@ -7,10 +7,13 @@ end single segments, so that all engines end together.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from ipt_stream.corpus.formats import Format, ShardSpec
+from ipt_stream.synthesis.engine import EngineConfig
+from ipt_stream.synthesis.plan import RunPlan
 from ipt_stream.synthesis.tally import Tally
 
 SHARE = 4
@@ -103,3 +106,26 @@ def _segments(shard: ShardSpec, tally: Tally, segment_documents: int, bytes_a_ro
         return end.segments  # It is not whole, so there is one.
     rows = expected_rows(shard, bytes_a_row)
     return max(-(-rows // segment_documents), max(tally.made.get(shard.index, {0})) + 1, 1)
+
+
+def orders_at_once(engine: EngineConfig, plan: RunPlan) -> tuple[int, int]:
+    """Orders that an engine works on, and segments that an order has at least.
+
+    The last orders of a run are the smallest, and all that an engine works on must fill it: one more than that, for
+    one that ends. Where segments are tiny, an order has an eighth of what fills the engine.
+    """
+    segments = engine.segments_at_once(plan.chains_a_segment())
+    smallest = max(1, segments // 8)
+    return -(-segments // smallest) + 1, smallest
+
+
+def order_to_json(order: Order) -> str:
+    """`order` as it travels to a worker."""
+    return json.dumps({**asdict(order), "finished": sorted(order.finished)})
+
+
+def order_from_json(text: str) -> Order:
+    """The order that `order_to_json` made `text` of."""
+    fields = json.loads(text)
+    shard = ShardSpec(**{**fields["shard"], "format": Format(fields["shard"]["format"])})
+    return Order(**{**fields, "shard": shard, "finished": frozenset(fields["finished"])})

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -21,20 +21,21 @@ from ipt_stream import storage
 from ipt_stream.claim import claim
 from ipt_stream.config import Settings
 from ipt_stream.corpus.document import Document
-from ipt_stream.corpus.formats import Format, ShardBroken, ShardSpec
+from ipt_stream.corpus.formats import ShardBroken, ShardSpec
 from ipt_stream.corpus.readers import InputConfig, list_shards, listing_fingerprint, read_rows, resolve_shards
 from ipt_stream.errors import ConfigError, EngineError, InputError, IptError, RejectionLimitExceeded, StorageError
 from ipt_stream.ledger import read_ledger
 from ipt_stream.progress import log
 from ipt_stream.stage import Figure, Stage, StageReport, run_once
+from ipt_stream.synthesis.board import Board
 from ipt_stream.synthesis.engine import EngineConfig, VllmEngine
 from ipt_stream.synthesis.model_files import model_identity
-from ipt_stream.synthesis.orders import Order, plan_orders
+from ipt_stream.synthesis.orders import Order, order_from_json, order_to_json, orders_at_once, plan_orders
 from ipt_stream.synthesis.plan import RunPlan, load_plan, save_plan
 from ipt_stream.synthesis.ray_session import check_shared, ensure_ray
-from ipt_stream.synthesis.supervise import Board, Stopped, StopRequest, supervise
+from ipt_stream.synthesis.supervise import Stopped, StopRequest, supervise
 from ipt_stream.synthesis.tally import COUNTS, Tally, tally
-from ipt_stream.synthesis.worker import EngineFactory
+from ipt_stream.synthesis.worker import EngineFactory, beat_seconds
 
 SAMPLED_ROWS = 256
 COMPRESSION = 2.7
@@ -158,7 +159,7 @@ def _run(
         _remove_temporaries(config.output)
         before = tally(read_ledger(config.output))
         bytes_a_row = _bytes_a_row(shards, before)
-        at_once, smallest = _orders_at_once(config.engine, plan)
+        at_once, smallest = orders_at_once(config.engine, plan)
         at_once *= config.engine.most_replicas()
         orders = list(plan_orders(shards, before, config.segment_documents, at_once, bytes_a_row, smallest))
         board.begin(before, shards, bytes_a_row)
@@ -215,39 +216,19 @@ def _work(
     """Have all `orders` done by engines in Ray actors, watched over. Raises `Stopped` when told to stop."""
     stop.check()
     import ray
-    from ray.data import ActorPoolStrategy
-    from ray.data._internal.execution import streaming_executor_state
 
     from ipt_stream.synthesis.coordinator import start_coordinator
 
     ensure_ray()
     stop.check()
-    # An order takes minutes: asked ten times a second, as by default, whether one is done costs a fiftieth of a core.
-    streaming_executor_state.WAIT_FOR_TASK_COMPLETION_TIMEOUT_S = 1.0
     engine = config.engine
     gpus = engine.gpus
     if gpus is None:
         gpus = 1.0 if ray.cluster_resources().get("GPU", 0) else 0.0  # type: ignore[no-untyped-call]
     coordinator = start_coordinator()
-    at_once, _ = _orders_at_once(engine, plan)
-    replicas = engine.replicas
-    pool = {"size": replicas} if isinstance(replicas, int) else {"min_size": replicas[0], "max_size": replicas[1]}
-    context = ray.data.DataContext.get_current()
-    context.target_max_block_size = None
-    items = [{"order": _order_to_json(order)} for order in orders]
-    done = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-        _Actor,
-        batch_size=None,
-        compute=ActorPoolStrategy(
-            **pool,
-            max_tasks_in_flight_per_actor=at_once + 1,
-            max_concurrent_calls_per_actor=at_once,
-            enable_true_multi_threading=True,
-        ),
-        num_gpus=gpus,
-        num_cpus=engine.cpus,
-        fn_constructor_args=(engine, plan.without_shards(), config.output, gpus, make_engine, coordinator),
-    )
+    at_once, _ = orders_at_once(engine, plan)
+    arguments = (engine, plan.without_shards(), config.output, gpus, make_engine, coordinator)
+    done = hand_out(orders, _Actor, arguments, engine.replicas, at_once, gpus, engine.cpus)
 
     def results() -> Iterator[None]:
         for row in done.iter_rows():
@@ -256,33 +237,61 @@ def _work(
                 raise _ERRORS.get(result["kind"], IptError)(result["error"])
             yield
 
-    supervise(results(), coordinator, board, config.output, engine.stall_seconds, config.grace_seconds, check, stop)
+    supervise(
+        results(), coordinator, board, config.output, engine.stall_seconds, config.grace_seconds, check, stop,
+        beat_seconds(engine.most_replicas()),
+    )  # fmt: skip
+
+
+def hand_out(
+    orders: Sequence[Order],
+    worker: type,
+    arguments: tuple[Any, ...],
+    replicas: int | tuple[int, int],
+    at_once: int,
+    gpus: float,
+    cpus: float,
+) -> Any:
+    """A dataset with one row an order, of what became of it: actors of class `worker` do them when it is consumed.
+
+    Each order goes to the actor that has the fewest, and an actor that is lost keeps its own until it is back.
+
+    Args:
+        orders: in the order in which they are given out.
+        worker: called with `{"order": [JSON]}`; gives one row.
+        arguments: of its constructor.
+        replicas: actors, or the least and the most of them.
+        at_once: orders that an actor works on; one more waits there.
+        gpus: an actor's.
+        cpus: an actor's.
+    """
+    import ray
+    from ray.data import ActorPoolStrategy
+    from ray.data._internal.execution import streaming_executor_state
+
+    # An order takes minutes: asked ten times a second, as by default, whether one is done costs a fiftieth of a core.
+    streaming_executor_state.WAIT_FOR_TASK_COMPLETION_TIMEOUT_S = 1.0
+    ray.data.DataContext.get_current().target_max_block_size = None
+    pool = {"size": replicas} if isinstance(replicas, int) else {"min_size": replicas[0], "max_size": replicas[1]}
+    items = [{"order": order_to_json(order)} for order in orders]
+    return ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+        worker,
+        batch_size=None,
+        compute=ActorPoolStrategy(
+            **pool,
+            max_tasks_in_flight_per_actor=at_once + 1,
+            max_concurrent_calls_per_actor=at_once,
+            enable_true_multi_threading=True,
+        ),
+        num_gpus=gpus,
+        num_cpus=cpus,
+        fn_constructor_args=arguments,
+    )
 
 
 _ERRORS: dict[str, type[IptError]] = {
     kind.__name__: kind for kind in (ConfigError, InputError, StorageError, EngineError)
 }
-
-
-def _orders_at_once(engine: EngineConfig, plan: RunPlan) -> tuple[int, int]:
-    """Orders that an engine works on, and segments that an order has at least.
-
-    The last orders of a run are the smallest, and all that an engine works on must fill it: one more than that, for
-    one that ends. Where segments are tiny, an order has an eighth of what fills the engine.
-    """
-    segments = engine.segments_at_once(plan.chains_a_segment())
-    smallest = max(1, segments // 8)
-    return -(-segments // smallest) + 1, smallest
-
-
-def _order_to_json(order: Order) -> str:
-    return json.dumps({**asdict(order), "finished": sorted(order.finished)})
-
-
-def _order_from_json(text: str) -> Order:
-    fields = json.loads(text)
-    shard = ShardSpec(**{**fields["shard"], "format": Format(fields["shard"]["format"])})
-    return Order(**{**fields, "shard": shard, "finished": frozenset(fields["finished"])})
 
 
 class _Actor:
@@ -307,7 +316,7 @@ class _Actor:
             error = self._error
             if error is None:
                 try:
-                    self._synthesizer.run_order(_order_from_json(str(text)))
+                    self._synthesizer.run_order(order_from_json(str(text)))
                 except IptError as problem:
                     error = problem
             kind = next((name for name, known in _ERRORS.items() if isinstance(error, known)), "")

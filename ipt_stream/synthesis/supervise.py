@@ -1,6 +1,7 @@
 """The driver's eyes and hands while engines work: progress, metrics, hung workers, and an early end. No Ray Data here.
 
-The dataset is consumed in a thread of its own; this one looks every two seconds at what the workers say.
+The dataset is consumed in a thread of its own; this one looks every two seconds at what the workers say (where there
+are more than a thousand, as often as they say it).
 """
 
 from __future__ import annotations
@@ -9,29 +10,23 @@ import json
 import signal
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
 from ipt_stream import storage
-from ipt_stream.corpus.formats import ShardSpec
-from ipt_stream.errors import EngineError, StorageError
+from ipt_stream.errors import StorageError
 from ipt_stream.process import handling
 from ipt_stream.progress import Meter, log, meter
+from ipt_stream.synthesis.board import Board
 from ipt_stream.synthesis.coordinator import kill_process
-from ipt_stream.synthesis.orders import expected_rows
-from ipt_stream.synthesis.tally import Tally
+from ipt_stream.synthesis.watch import Watch
 
 LOOK_SECONDS = 2.0
 METRICS_SECONDS = 10.0
 REMOTE_METRICS_FACTOR = 12
 """An object is written anew as a whole: every two minutes, a day's costs 200 kB."""
-FRESH_SECONDS = 15.0
-"""Older beats say nothing of what a worker does now."""
-DEATHS_ALLOWED = 5
-"""A segment that is in flight when so many workers are lost is taken to be the reason."""
 
 
 class Stopped(Exception):
@@ -65,76 +60,6 @@ class StopRequest:
             raise Stopped(f"signal {self.signals[0]}")
 
 
-class Board:
-    """What is known of a run while it runs; `tell` shows it, from any thread."""
-
-    def __init__(self) -> None:
-        self.tally = Tally()
-        self.expected_rows = 0
-        self.running = self.waiting = self.engines = 0
-        self._before: Counter[str] = Counter()
-        self._began: float | None = None
-        self._first: float | None = None
-        self._last = 0.0
-
-    def begin(self, tally: Tally, shards: Sequence[ShardSpec], bytes_a_row: float) -> None:
-        """Start from what is recorded already."""
-        self.tally = tally_copy = Tally()
-        tally_copy.counts.update(tally.counts)
-        tally_copy.rejected.update(tally.rejected)
-        self._before = Counter(tally.counts)
-        self.expected_rows = sum(
-            tally.ends[shard.index].rows if shard.index in tally.ends else expected_rows(shard, bytes_a_row)
-            for shard in shards
-        )
-        self._began = time.time()
-
-    def add(self, record: Mapping[str, Any]) -> None:
-        """Count a segment that a worker finished, or adopted: that one was begun before this run."""
-        self.tally.add(record)
-        started = max(record["started"], self._began or 0.0)
-        self._first = min(self._first or started, started)
-        self._last = time.time()
-
-    def seconds(self) -> float:
-        """From the start of this run's first segment to the end of its last one."""
-        return max(self._last - self._first, 1e-3) if self._first is not None else 0.0
-
-    def rates(self) -> dict[str, float]:
-        """Documents, raw tokens and generated tokens a second, of this run alone."""
-        elapsed = self.seconds()
-        names = {"documents": "rows", "raw_tokens": "raw_tokens", "generated_tokens": "generated_tokens"}
-        count = self.tally.counts
-        return {
-            f"{name}_per_second": round((count[key] - self._before[key]) / elapsed, 1) if elapsed else 0.0
-            for name, key in names.items()
-        }
-
-    def cached_share(self) -> float:
-        """Of the prompt tokens, how many came from the engines' caches."""
-        return self.tally.counts["cached_tokens"] / max(self.tally.counts["prompt_tokens"], 1)
-
-    def tell(self) -> dict[str, Any]:
-        """All of it, for `driver.json` and the metrics; nothing before `begin`."""
-        if self._began is None:
-            return {}
-        rates = self.rates()
-        self.expected_rows = max(self.expected_rows, self.tally.counts["rows"])
-        left = self.expected_rows - self.tally.counts["rows"]
-        rate = rates["documents_per_second"]
-        return {
-            "counts": dict(self.tally.counts),
-            "rejected": dict(self.tally.rejected),
-            "expected_rows": self.expected_rows,
-            "engines": self.engines,
-            "running": self.running,
-            "waiting": self.waiting,
-            "cached_share": round(self.cached_share(), 3),
-            **rates,
-            "eta_seconds": round(left / rate) if rate else None,
-        }
-
-
 def supervise(
     results: Iterator[None],
     coordinator: Any,
@@ -144,6 +69,7 @@ def supervise(
     grace_seconds: float,
     check: Callable[[], None],
     stop: StopRequest,
+    beat_seconds: float = LOOK_SECONDS,
 ) -> None:
     """Consume `results` to their end, and look after the workers meanwhile.
 
@@ -156,6 +82,7 @@ def supervise(
         grace_seconds: after a signal, time for segments in flight.
         check: called with every look; raises where the run is no longer this driver's.
         stop: says whether to stop.
+        beat_seconds: how often a worker says something; it is looked at no more often.
 
     Raises:
         Stopped: a signal said so.
@@ -163,14 +90,17 @@ def supervise(
     """
     consumer = _Consumer(results)
     deadline: float | None = None
-    watch = _Watch(coordinator, board, stall_seconds)
+    watch = Watch(board, stall_seconds, _lost_nodes, beat_seconds, _gauges())
+    in_flight, next_look = 0, 0.0
     metrics = Metrics(output)
     resumed = board.tally.counts["rows"]
     with meter("synthesize", board.expected_rows, "documents", resumed=resumed) as bar:
         consumer.start()
         while True:
             ended = consumer.join(LOOK_SECONDS)
-            in_flight = watch.look(bar)
+            if ended or time.monotonic() >= next_look:
+                next_look = time.monotonic() + max(beat_seconds - LOOK_SECONDS, 0.0)
+                in_flight = _look(coordinator, watch, bar)
             metrics.write(board.tell(), last=ended)
             if ended:
                 break
@@ -214,71 +144,15 @@ class _Consumer:
             raise self._error
 
 
-class _Watch:
-    """Looks at the workers: counts what they finished, logs it, ends those that hang."""
+def _look(coordinator: Any, watch: Watch, bar: Meter) -> int:
+    """One look at the workers: hung ones are ended. Gives how many segments are in flight."""
+    import ray
 
-    def __init__(self, coordinator: Any, board: Board, stall_seconds: float) -> None:
-        self._coordinator, self._board, self._stall_seconds = coordinator, board, stall_seconds
-        self._known: dict[str, tuple[tuple[str, ...], str]] = {}
-        self._blamed: Counter[str] = Counter()
-        self._gauges = _gauges()
-
-    def look(self, bar: Meter) -> int:
-        """One look; gives how many segments are in flight."""
-        import ray
-
-        finished, beats = ray.get(self._coordinator.look.remote())
-        for record in finished:
-            self._board.add(record)
-            log.debug("%s", record["id"])
-            bar.line(_line(record))
-        fresh = [beat for beat, age, _ in beats if age < FRESH_SECONDS]
-        for beat, _, _ in beats:
-            if beat.worker not in self._known:
-                bar.line(f"engine ready after {beat.start_seconds:.0f} s: process {beat.pid} on {beat.host}")
-        self._board.engines = len(fresh)
-        self._board.running = sum(beat.pulse.running for beat in fresh)
-        self._board.waiting = sum(beat.pulse.waiting for beat in fresh)
-        told = self._board.tell()
-        for name, gauge in self._gauges.items():
-            gauge.set(told["counts"].get(name, told.get(name, 0)) or 0)
-        bar.total = self._board.expected_rows
-        bar.update(
-            self._board.tally.counts["rows"] - bar.done,  # a segment that two tell of counts once
-            {
-                "documents/s": float(told["documents_per_second"]),
-                "raw tokens/s": float(told["raw_tokens_per_second"]),
-                "generated tokens/s": float(told["generated_tokens_per_second"]),
-                "cached": f"{told['cached_share']:.0%}",
-                "running": self._board.running,
-            },
-        )
-        for beat, age, node in beats:
-            if age > self._stall_seconds:
-                log.warning("worker %s on %s says nothing for %.0f s: it is ended", beat.pid, beat.host, age)
-                kill_process(beat.host, beat.pid, node)
-                ray.get(self._coordinator.forget.remote(beat.worker))
-        self._blame({beat.worker: (beat.in_flight, node) for beat, _, node in beats})
-        return sum(len(beat.in_flight) for beat in fresh)
-
-    def _blame(self, now: dict[str, tuple[tuple[str, ...], str]]) -> None:
-        """Count, for each segment, the workers that were lost while it was in flight; not those of lost nodes."""
-        lost = [self._known[worker] for worker in self._known.keys() - now.keys()]
-        gone = _lost_nodes() if lost else set()
-        for in_flight, node in lost:
-            why = "with its node, and" if node in gone else "with"
-            log.warning("a worker was lost %s %d segments in flight; they are made again", why, len(in_flight))
-            if node not in gone:
-                self._blamed.update(in_flight)
-        self._known = now
-        worst, deaths = next(iter(self._blamed.most_common(1)), ("", 0))
-        if deaths >= DEATHS_ALLOWED:
-            raise EngineError(
-                f"segment {worst} was in flight each time that {deaths} workers were lost",
-                wanted="engines that live",
-                got="one that dies again and again",
-                fix="see the workers' logs for the reason (memory?); what is recorded stays",
-            )
+    found = watch.take(*ray.get(coordinator.look.remote()), bar)
+    for beat, node in found.hung:
+        kill_process(beat.host, beat.pid, node)
+        ray.get(coordinator.forget.remote(beat.worker))
+    return found.in_flight
 
 
 def _lost_nodes() -> set[str]:
@@ -335,11 +209,3 @@ def _gauges() -> dict[str, Any]:
         with suppress(ValueError):
             found[name] = Gauge(f"ipt_stream_{name}", description)
     return found
-
-
-def _line(record: Mapping[str, Any]) -> str:
-    cached = record["cached_tokens"] / max(record["prompt_tokens"], 1)
-    return (
-        f"segment {record['id']}  {record['rows']:>7,} documents  {record['pairs']:>8,} pairs  "
-        f"{record['raw_tokens']:>10,} raw tokens  cached {cached:>4.0%}  {record['seconds']:>7.1f} s"
-    )

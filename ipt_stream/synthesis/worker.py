@@ -38,13 +38,20 @@ from ipt_stream.synthesis.tokens import PromptTokenizer, load_tokenizer
 EngineFactory = Callable[[EngineConfig, float, int], Engine]
 ENGINE_DIED_EXIT_CODE = 70
 BEAT_SECONDS = 2.0
+BEATS_A_SECOND = 500
+"""Of all workers together: one process takes them (benchmarks/driver.py). Beyond 1,000 engines each says less."""
 READ_AGAIN_SECONDS = (5.0, 30.0, 120.0)
 """Pauses before a shard that can't be read is tried again: a store's bad minutes need not end the run."""
 
 
+def beat_seconds(engines: int) -> float:
+    """How often a worker of so many says what it does."""
+    return max(BEAT_SECONDS, engines / BEATS_A_SECOND)
+
+
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """What a worker says of itself every two seconds.
+    """What a worker says of itself, every `beat_seconds`.
 
     Attributes:
         worker: names this process among all of the run.
@@ -91,7 +98,7 @@ class SegmentSynthesizer:
         output: run directory.
         gpus: GPUs of this engine.
         make_engine: makes it, from settings, GPUs and the id of `</s>`.
-        report: is given a `Beat` every two seconds, and answers whether to stop; None: nobody listens.
+        report: is given a `Beat` every `beat_seconds`, and answers whether to stop; None: nobody listens.
     """
 
     def __init__(
@@ -259,11 +266,14 @@ class SegmentSynthesizer:
         return segment.encode(result.rows, record)
 
     def _watch(self) -> None:
-        """Beat every `BEAT_SECONDS`; end the process where the engine has requests and stands still."""
+        """Beat every `beat_seconds`; end the process where the engine has requests and stands still."""
         last, since = Pulse(), time.monotonic()
         self._beat()
+        beats, next_beat = beat_seconds(self._config.most_replicas()), 0.0
         while not self._shut.wait(BEAT_SECONDS):
-            self._beat()
+            if time.monotonic() >= next_beat:
+                next_beat = time.monotonic() + max(beats - BEAT_SECONDS, 0.0)
+                self._beat()
             pulse = self._engine.pulse()
             if pulse.steps != last.steps or not self._gate.inside:
                 last, since = pulse, time.monotonic()
