@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as how_often
 from hypothesis import strategies as st
 from mixture_world import make_run
 from report_world import checked, evil_rows, plain_rows, plotted_part, write_checks, write_part, write_run
@@ -227,6 +228,7 @@ def test_a_plots_values_are_a_table_too() -> None:
     assert column_cells(table, 2) == ["50.0%", "25.0%"]
 
 
+@how_often(max_examples=40)
 @given(
     st.recursive(st.text() | st.floats() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
 )

@@ -69,6 +69,8 @@ class Examples {
     for (const number of among) {
       while (number >= this.starts[block + 1]) block += 1;
       if (held !== block) {
+        // Blocks are opened beside this thread: some more than the one that is waited for.
+        for (let ahead = block; ahead < Math.min(block + 6, this.starts.length - 1); ahead += 1) this.block(ahead);
         examples = await this.block(block);
         held = block;
         if (isStale()) return null;
@@ -91,11 +93,17 @@ function pattern(text, flags = 'iu') {
 
 /** The JSON in a block: base64 of what zlib deflated. */
 async function inflated(block) {
-  const text = atob(block.textContent);
-  const bytes = new Uint8Array(text.length);
-  for (let place = 0; place < text.length; place += 1) bytes[place] = text.charCodeAt(place);
+  const bytes = fromBase64(block.textContent);
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('deflate'));
   const value = await new Response(stream).json();
   block.remove();
   return value;
+}
+
+function fromBase64(text) {
+  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
+  const decoded = atob(text);
+  const bytes = new Uint8Array(decoded.length);
+  for (let place = 0; place < decoded.length; place += 1) bytes[place] = decoded.charCodeAt(place);
+  return bytes;
 }

@@ -111,7 +111,7 @@ def collect(drawn: Iterable[Drawn], making: Making, checks: CheckColumns | None,
 
 def compress(value: str) -> str:
     """`value` in UTF-8, deflated and in base64: letters, digits, `+`, `/` and `=` alone."""
-    return base64.b64encode(zlib.compress(value.encode("utf-8", "replace"), 9)).decode("ascii")
+    return base64.b64encode(zlib.compress(value.encode("utf-8", "replace"))).decode("ascii")
 
 
 def apart(rendered: str, texts: Sequence[str]) -> list[str | int]:
