@@ -29,11 +29,13 @@ def test_tokens_per_gpu_day_of_dummy_weights(tmp_path: Path, capsys: pytest.Capt
     counts = total["counts"]
     assert result["stopped"] and result["seconds"]["steady"] == pytest.approx(8, abs=1.5)
     assert counts["failed"] == 0
-    assert counts["pairs"] == pytest.approx(2 * counts["requests"], rel=0.4)
-    assert counts["generated_tokens"] == pytest.approx(2 * 16 * counts["requests"], rel=0.4)
-    assert counts["raw_tokens"] == pytest.approx(60 * counts["requests"], rel=0.4)
+    requests = counts["requests"]
+    assert requests > 0
+    for name, mean in (("pairs", 2), ("generated_tokens", 2 * 16), ("raw_tokens", 60)):
+        # Drawn at random, so a machine that makes few requests in this time shows a rougher mean.
+        assert counts[name] == pytest.approx(mean * requests, abs=mean * (0.2 * requests + 3 * requests**0.5)), name
     # Of two rounds, one has the other's text and answer before its own: all but whole blocks' ends is cached.
-    assert counts["cached_tokens"] > 0.5 * (60 + 32) * counts["requests"] / 2
+    assert counts["cached_tokens"] > 0.5 * (60 + 32) * (requests / 2 - requests**0.5)
     assert 0.5 < engine["occupancy"] <= 1
     assert engine["dtype"] in ("float32", "bfloat16")
     assert 0 < engine["utilisation"] < 1
