@@ -50,8 +50,10 @@ class ClassifierSettings(Settings):
     """A text has the likeliest domain, and every other one of at least this probability."""
     features: int = Field(2**18, ge=2)
     """Numbers that words and pairs of neighbouring words are hashed to."""
-    strength: float = Field(10.0, gt=0)
-    """Inverse of how strongly weights are held down (scikit-learn's C)."""
+    penalty: float = Field(1e-6, gt=0)
+    """How strongly weights are held down (scikit-learn's alpha)."""
+    passes: int = Field(20, ge=1)
+    """How often all lines are gone through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +106,14 @@ def read_labelled(settings: ClassifierSettings) -> list[tuple[str, str]]:
 
 
 def train_classifier(settings: ClassifierSettings, labelled: Sequence[tuple[str, str]], seed: int) -> Classifier:
-    """A logistic regression over hashed words and pairs of words, and how often it is right on what was held out.
+    """A logistic regression, one domain against the others, over hashed words and pairs of words, by gradient descent
+    line by line (10,000 lines of 100 words in 16 domains: some 10 s); and how often it is right on what was held out.
 
     Raises:
         InputError: there are fewer than two domains, or a domain has no line to train on or none is left to test on.
     """
     from sklearn.feature_extraction.text import HashingVectorizer
-    from sklearn.linear_model import LogisticRegression
+    from sklearn.linear_model import SGDClassifier
 
     train: list[tuple[str, str]] = []
     test: list[tuple[str, str]] = []
@@ -126,7 +129,9 @@ def train_classifier(settings: ClassifierSettings, labelled: Sequence[tuple[str,
             fix="label more lines, or change held_out",
         )
     vectorizer = HashingVectorizer(n_features=settings.features, ngram_range=(1, 2), alternate_sign=False)
-    model = LogisticRegression(C=settings.strength, max_iter=2000)
+    model = SGDClassifier(
+        loss="log_loss", alpha=settings.penalty, max_iter=settings.passes, tol=None, random_state=seed
+    )
     model.fit(vectorizer.transform([text for text, _ in train]), [label for _, label in train])
     guessed = model.predict(vectorizer.transform([text for text, _ in test]))
     right = sum(one == label for one, (_, label) in zip(guessed, test, strict=True))
