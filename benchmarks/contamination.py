@@ -73,7 +73,7 @@ def search(path: str, corpus: str, ngram_words: int | None) -> dict[str, Any]:
     from ipt_stream.analysis.contamination.analyze import prepare
     from ipt_stream.analysis.contamination.corpus import SearchedDocument, open_corpus
     from ipt_stream.analysis.contamination.examples import read_all
-    from ipt_stream.analysis.contamination.scan import _Found, _search, scan
+    from ipt_stream.analysis.contamination.scan import scan, search_documents
     from ipt_stream.analysis.contamination.settings import ContaminationSettings
     from ipt_stream.corpus.readers import InputConfig
     from ipt_stream.stage import _peak_memory_mb
@@ -85,7 +85,7 @@ def search(path: str, corpus: str, ngram_words: int | None) -> dict[str, Any]:
     })  # fmt: skip
     started = time.perf_counter()
     sought, _ = prepare(settings, read_all(settings, None))
-    _search(SearchedDocument("warm", "Some words. " * 100, ()), "run", sought, _Found())
+    search_documents([SearchedDocument("warm", "Some words. " * 100, ())], "run", sought)
     prepared_s = time.perf_counter() - started
     parts = open_corpus(str(folder / "segments") if of_run else None, settings.shards).parts
     started, size, found, count = time.perf_counter(), 0, set(), 0

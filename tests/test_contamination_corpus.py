@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from mixture_world import document_text, make_run, pairs_of
 
 from ipt_stream import storage
 from ipt_stream.analysis.contamination import ContaminationSettings, analyze_contamination
+from ipt_stream.analysis.contamination.corpus import SearchedDocument
 from ipt_stream.analysis.contamination.examples import file_texts, leaf_text, read_all, row_text
+from ipt_stream.analysis.contamination.patterns import build_ngrams, build_patterns
+from ipt_stream.analysis.contamination.scan import Sought, search_documents
 from ipt_stream.analysis.contamination.settings import ExamplesSettings
 from ipt_stream.analysis.fan_out import read_results, result_path, work_through
-from ipt_stream.analysis.folding import folded
+from ipt_stream.analysis.folding import BORDER, folded
 from ipt_stream.analysis.inputs import Inputs
 from ipt_stream.analysis.part import read_part
 from ipt_stream.config import build
@@ -128,6 +135,24 @@ def test_ngrams_count_by_their_share(tmp_path: Path) -> None:
     (example_row,) = lines(tmp_path / "out" / "examples.jsonl")
     assert example_row["ngrams"] == {"raw": 1.0, "pairs": 0.0, "augmented": 1.0}
     assert found["tasks"]["made"]["substring"]["raw"] == 0
+
+
+TASK = Sought(
+    build_patterns({"ab": [0], "bc": [0], "cde": [1]}), build_ngrams(["a b c", "c d"], 2), np.array([0, 0], np.int32),
+    ignore_case=False, ngram_share=0.5, examples_a_document=100,
+)  # fmt: skip
+
+
+@given(st.lists(st.text(st.sampled_from(["a", "b", "c", "d", " ", ".", BORDER, "é"]), max_size=12), max_size=8))
+def test_documents_that_are_searched_together_come_out_as_alone(texts: list[str]) -> None:
+    documents = [SearchedDocument(str(number), text, ()) for number, text in enumerate(texts)]
+    together = search_documents(documents, "run", TASK)
+    alone = [search_documents([document], "run", TASK) for document in documents]
+    assert together.places == [place for one in alone for place in one.places]
+    assert together.counts == sum((one.counts for one in alone), Counter())
+    for where in ("raw", "pairs", "augmented"):
+        assert together.examples[where] == set().union(*(one.examples[where] for one in alone))
+        assert together.ngrams[where] == set().union(*(one.ngrams[where] for one in alone))
 
 
 def test_documents_that_were_not_selected_are_searched(tmp_path: Path) -> None:

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BITS_A_KEY = 64
-"""In one window of 64 or more the table says maybe where there is nothing."""
+"""In one window of 64 or more the table says maybe where there is nothing..."""
+CACHED_BITS = 1 << 24
+"""... unless the table would then be larger than what a core's cache holds: it has so many bits..."""
+FEWEST_BITS_A_KEY = 8
+"""... and no fewer than so many a key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,8 @@ class Keys:
         top: the hash's base to the power of `width`.
         shift: 64 less the number of bits that choose a place in `bits`.
         bits: a table of bits, 64 a number.
+        directory: (2^d + 1,) where in `hashes` those begin whose first d bits are such; about one each.
+        directory_shift: 64 less d.
         hashes: (keys,) sorted, each once.
         first: (keys + 1,) where in the members those of a key begin.
     """
@@ -44,6 +50,8 @@ class Keys:
     top: np.uint64
     shift: np.uint64
     bits: NDArray[np.uint64]
+    directory: NDArray[np.int64]
+    directory_shift: np.uint64
     hashes: NDArray[np.uint64]
     first: NDArray[np.int64]
 
@@ -243,14 +251,18 @@ def _keys(width: int, hashes: NDArray[np.uint64]) -> Keys:
     import numpy as np
 
     unique, first = np.unique(hashes, return_index=True)
-    size = max(16, int(unique.size * BITS_A_KEY - 1).bit_length())
+    wanted = min(unique.size * BITS_A_KEY, max(CACHED_BITS, unique.size * FEWEST_BITS_A_KEY))
+    size = max(16, int(wanted - 1).bit_length())
     shift = np.uint64(64 - size)
     bits = np.zeros(1 << (size - 6), np.uint64)
     place = unique >> shift
     np.bitwise_or.at(bits, (place >> np.uint64(6)).astype(np.int64), np.uint64(1) << (place & np.uint64(63)))
     ends = np.append(first, hashes.size).astype(np.int64)
-    _read_only(bits, unique, ends)
-    return Keys(width, np.uint64(power(width)), shift, bits, unique, ends)
+    places = max(8, int(unique.size).bit_length())
+    beginnings = np.arange(1 << places, dtype=np.uint64) << np.uint64(64 - places)
+    directory = np.append(np.searchsorted(unique, beginnings), unique.size).astype(np.int64)
+    _read_only(bits, directory, unique, ends)
+    return Keys(width, np.uint64(power(width)), shift, bits, directory, np.uint64(64 - places), unique, ends)
 
 
 def _owners(examples: Sequence[Sequence[int]]) -> Owners:

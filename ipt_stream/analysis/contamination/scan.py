@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ipt_stream.analysis.contamination.corpus import CorpusPart, SearchedDocument, documents
 from ipt_stream.analysis.contamination.patterns import NGrams, Patterns
 from ipt_stream.analysis.contamination.search import Hits, find_ngrams, find_patterns
-from ipt_stream.analysis.folding import codes
+from ipt_stream.analysis.folding import BORDER, codes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +29,8 @@ PLACES = (RAW, PAIRS, ACROSS)
 SUBSTRING, NGRAMS = "substring", "ngrams"
 KINDS = (SUBSTRING, NGRAMS)
 SNIPPET_CHARACTERS = 300
+BATCH_CHARACTERS = 1 << 18
+"""Characters that are searched at once, a document more or less: their arrays fit in a few megabytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,49 +84,91 @@ class Place:
 
 
 @dataclass(slots=True)
-class _Found:
-    """What a part's documents come to."""
+class Found:
+    """What documents come to.
+
+    Attributes:
+        counts: documents, those with pairs, pairs, bytes; those that hold an example, in all and by kind.
+        examples: by where: those that are there by substrings.
+        ngrams: by where: the n-grams that are there.
+        documents: by kind: documents that hold an example, by its task.
+        places: what is listed, in order.
+    """
 
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, set[int]] = field(default_factory=lambda: {where: set() for where in PLACES})
     ngrams: dict[str, set[int]] = field(default_factory=lambda: {where: set() for where in PLACES})
     documents: dict[str, Counter[int]] = field(default_factory=lambda: {kind: Counter() for kind in KINDS})
     places: list[Place] = field(default_factory=list)
-    broken: list[str] = field(default_factory=list)
 
 
 def scan(part: CorpusPart, sought: Sought) -> dict[str, Any]:
     """What is found in `part`, as JSON: `counts`, `examples` and `ngrams` by where, `documents` by task, `places`."""
-    found = _Found()
-    for document in documents(part, found.broken):
-        _search(document, part.corpus, sought, found)
+    broken: list[str] = []
+    found = search_documents(documents(part, broken), part.corpus, sought)
     return {
         "counts": dict(found.counts),
         "examples": {where: sorted(numbers) for where, numbers in found.examples.items()},
         "ngrams": {where: sorted(numbers) for where, numbers in found.ngrams.items()},
         "documents": {kind: sorted(counted.items()) for kind, counted in found.documents.items()},
         "places": [asdict(place) for place in found.places],
-        "broken": found.broken,
+        "broken": broken,
     }
 
 
-def _search(document: SearchedDocument, corpus: str, sought: Sought, found: _Found) -> None:
-    text, starts = joined(document)
+def search_documents(read: Iterable[SearchedDocument], corpus: str, sought: Sought) -> Found:
+    """What is found in documents of `corpus`. Memory: `BATCH_CHARACTERS` and a document, and what is found."""
+    found = Found()
+    batch: list[_View] = []
+    size = 0
+    for document in read:
+        view = _View(document, corpus, *joined(document))
+        length = len(view.text) if view.text.isascii() else len(view.text.encode())
+        found.counts.update(documents=1, pairs=len(document.pairs), bytes=length, with_pairs=bool(document.pairs))
+        batch.append(view)
+        size += len(view.text)
+        if size >= BATCH_CHARACTERS:
+            _search(batch, sought, found)
+            batch, size = [], 0
+    if batch:
+        _search(batch, sought, found)
+    return found
+
+
+def _search(batch: Sequence[_View], sought: Sought, found: Found) -> None:
+    text = BORDER.join(view.text for view in batch)
     text_codes = codes(text)
-    size = len(text) if text.isascii() else len(text.encode())
-    found.counts.update(documents=1, pairs=len(document.pairs), bytes=size, with_pairs=bool(document.pairs))
-    view = _View(document, corpus, text, starts)
-    places: list[Place] = []
-    hits = find_patterns(text_codes, sought.patterns, sought.ignore_case)
-    if hits.patterns.size:
-        places += _substrings(view, hits, sought, found)
-    if sought.ngrams is not None:
-        hits = find_ngrams(text_codes, sought.ngrams)
-        if hits.patterns.size:
-            places += _ngrams(view, hits, sought, sought.ngrams, found)
-    if places:
-        found.counts["contaminated"] += 1
-        found.places += places
+    by_patterns = _by_text(find_patterns(text_codes, sought.patterns, sought.ignore_case), batch)
+    ngrams = sought.ngrams
+    by_ngrams = {} if ngrams is None else _by_text(find_ngrams(text_codes, ngrams), batch)
+    for number in sorted(by_patterns.keys() | by_ngrams.keys()):
+        places: list[Place] = []
+        if number in by_patterns:
+            places += _substrings(batch[number], by_patterns[number], sought, found)
+        if number in by_ngrams and ngrams is not None:
+            places += _ngrams(batch[number], by_ngrams[number], sought, ngrams, found)
+        if places:
+            found.counts["contaminated"] += 1
+            found.places += places
+
+
+def _by_text(hits: Hits, batch: Sequence[_View]) -> dict[int, Hits]:
+    """Hits by the number of the text that they are in, with their places in it. They come in the order of the texts."""
+    import numpy as np
+
+    if not hits.patterns.size:
+        return {}
+    begins = np.cumsum([0, *(len(view.text) + len(BORDER) for view in batch)])
+    numbers = np.searchsorted(begins, hits.starts, side="right") - 1
+    borders = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), numbers.size]
+    found = {}
+    for first, last in pairwise(borders):
+        number = int(numbers[first])
+        begin = begins[number]
+        found[number] = Hits(
+            hits.patterns[first:last], hits.starts[first:last] - begin, hits.stops[first:last] - begin
+        )  # fmt: skip
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,17 +198,21 @@ class _View:
 def joined(document: SearchedDocument) -> tuple[str, list[int]]:
     """The text with the pairs after it, and where each pair begins."""
     if not document.pairs:
-        return document.text, []
+        return _without_borders(document.text), []
     parts, starts, at = [document.text], [], len(document.text)
     for pair in document.pairs:
         part = f"{pair.instruction} {pair.response}"
         starts.append(at + 2)
         parts.append(part)
         at += 2 + len(part)
-    return "\n\n".join(parts), starts
+    return _without_borders("\n\n".join(parts)), starts
 
 
-def _substrings(view: _View, hits: Hits, sought: Sought, found: _Found) -> Iterator[Place]:
+def _without_borders(text: str) -> str:
+    return text.replace(BORDER, " ") if BORDER in text else text
+
+
+def _substrings(view: _View, hits: Hits, sought: Sought, found: Found) -> Iterator[Place]:
     first: dict[tuple[int, str], tuple[int, int]] = {}
     counted: Counter[tuple[int, str]] = Counter()
     for pattern, start, stop in zip(*(part.tolist() for part in hits), strict=True):
@@ -182,7 +231,7 @@ def _substrings(view: _View, hits: Hits, sought: Sought, found: _Found) -> Itera
             yield view.place(SUBSTRING, key[1], key[0], first[key], counted[key], None)
 
 
-def _ngrams(view: _View, hits: Hits, sought: Sought, ngrams: NGrams, found: _Found) -> Iterator[Place]:
+def _ngrams(view: _View, hits: Hits, sought: Sought, ngrams: NGrams, found: Found) -> Iterator[Place]:
     first: dict[int, tuple[int, int]] = {}
     at: dict[str, dict[int, tuple[int, int]]] = {where: {} for where in PLACES}
     for ngram, start, stop in zip(*(part.tolist() for part in hits), strict=True):
@@ -217,7 +266,7 @@ def _reached(numbers: dict[int, tuple[int, int]], ngrams: NGrams, share: float) 
     return list(zip(examples[enough].tolist(), counts[enough].tolist(), strict=True))
 
 
-def _count(found: _Found, kind: str, sought: Sought, examples: Sequence[int]) -> None:
+def _count(found: Found, kind: str, sought: Sought, examples: Sequence[int]) -> None:
     """Count a document once for each task whose examples it holds."""
     if examples:
         found.counts[kind] += 1

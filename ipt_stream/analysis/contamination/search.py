@@ -1,7 +1,7 @@
-"""One pass over a text: which patterns and n-grams are in it, and where. Exact: what a hash suggests is compared.
+"""One pass over texts: which patterns and n-grams are in them, and where. Exact: what a hash suggests is compared.
 
-A text that is a document with its pairs is searched once, and each hit says by its place where it is: in the raw text,
-in the pairs, or in both, across the border between them, which only augmented text has.
+Many texts are searched at once, with a border between them that nothing is found across: starting a loop costs as much
+as searching two thousand characters.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ipt_stream.analysis.folding import BASE, MIXER, codes, fold, fold_table
+from ipt_stream.analysis.folding import BASE, BORDER, MIXER, codes, fold_table, search_table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,16 +36,17 @@ def find_patterns(text_codes: Codes, patterns: Patterns, ignore_case: bool) -> H
     """All places of all patterns in a text, also those that overlap."""
     import numpy as np
 
-    letters = fold(text_codes, ignore_case)
+    letters, places = np.empty(text_codes.size + 1, np.uint32), np.empty(text_codes.size + 1, np.int64)
+    count = loops().fold(text_codes, search_table(ignore_case), letters, places)
+    letters = letters[:count]
     keys = patterns.keys
     arguments = (
-        letters, keys.width, keys.top, keys.bits, keys.shift, keys.hashes, keys.first, patterns.members,
-        patterns.offset, patterns.begin, patterns.letters,
+        letters, keys.width, keys.top, keys.bits, keys.shift, keys.directory, keys.directory_shift, keys.hashes,
+        keys.first, patterns.members, patterns.offset, patterns.begin, patterns.letters,
     )  # fmt: skip
     found, starts = _with_room(loops().find, arguments, 2)
     if not found.size:
         return Hits(found, starts, starts)
-    places = np.flatnonzero(fold_table(ignore_case)[text_codes])  # of each letter in the text
     lengths = patterns.begin[found + 1] - patterns.begin[found]
     return Hits(found, places[starts], places[starts + lengths - 1] + 1)
 
@@ -54,8 +55,8 @@ def find_ngrams(text_codes: Codes, ngrams: NGrams) -> Hits:
     """All places of all n-grams in a text."""
     keys = ngrams.keys
     arguments = (
-        text_codes, fold_table(True), keys.width, keys.top, keys.bits, keys.shift, keys.hashes, keys.first,
-        ngrams.begin, ngrams.end, ngrams.letters,
+        text_codes, fold_table(True), keys.width, keys.top, keys.bits, keys.shift, keys.directory,
+        keys.directory_shift, keys.hashes, keys.first, ngrams.begin, ngrams.end, ngrams.letters,
     )  # fmt: skip
     return Hits(*_with_room(loops().find_ngrams, arguments, 3))
 
@@ -80,6 +81,7 @@ def _with_room(loop: Callable[..., int], arguments: tuple[Any, ...], outputs: in
 class Loops(NamedTuple):
     """The compiled loops: see `loops`. Both count all hits, and write those that there is room for."""
 
+    fold: Callable[..., int]
     find: Callable[..., int]
     find_ngrams: Callable[..., int]
 
@@ -91,24 +93,34 @@ def loops() -> Loops:
     import numpy as np
 
     base, mixer, six, last = np.uint64(BASE), np.uint64(MIXER), np.uint64(6), np.uint64(63)
-    zero, one, half = np.uint64(0), np.uint64(1), np.uint64(31)
+    zero, one, half, border = np.uint64(0), np.uint64(1), np.uint64(31), np.uint32(ord(BORDER))
 
     @numba.njit  # type: ignore[untyped-decorator,unused-ignore]
-    def look_up(value: np.uint64, hashes: NDArray[np.uint64]) -> int:
+    def fold(text: Codes, table: Codes, out: Codes, places: NDArray[np.int64]) -> int:
+        """Letters and digits, and where each stands; written always, kept where it counts. One place more than text."""
+        count = 0
+        for i in range(text.size):
+            kept = table[text[i]]
+            out[count], places[count] = kept, i
+            count += kept != 0
+        return count
+
+    @numba.njit  # type: ignore[untyped-decorator,unused-ignore]
+    def look_up(
+        value: np.uint64, directory: NDArray[np.int64], shift: np.uint64, hashes: NDArray[np.uint64]
+    ) -> int:  # fmt: skip
         """Where in sorted `hashes` a value is, or -1."""
-        low, high = 0, hashes.size
-        while low < high:
-            middle = (low + high) >> 1
-            if hashes[middle] < value:
-                low = middle + 1
-            else:
-                high = middle
-        return low if low < hashes.size and hashes[low] == value else -1
+        place = value >> shift
+        for key in range(directory[place], directory[place + one]):
+            if hashes[key] == value:
+                return key
+        return -1
 
     @numba.njit  # type: ignore[untyped-decorator,unused-ignore]
     def find(
         letters: Codes, width: int, top: np.uint64, bits: NDArray[np.uint64], shift: np.uint64,
-        hashes: NDArray[np.uint64], first: NDArray[np.int64], members: NDArray[np.int64], offset: NDArray[np.int64],
+        directory: NDArray[np.int64], directory_shift: np.uint64, hashes: NDArray[np.uint64],
+        first: NDArray[np.int64], members: NDArray[np.int64], offset: NDArray[np.int64],
         begin: NDArray[np.int64], pattern_letters: Codes, out_pattern: NDArray[np.int64], out_start: NDArray[np.int64],
     ) -> int:  # fmt: skip
         count = 0
@@ -122,7 +134,7 @@ def loops() -> Loops:
             place = value >> shift
             if (bits[place >> six] >> (place & last)) & one == zero:
                 continue
-            key = look_up(value, hashes)
+            key = look_up(value, directory, directory_shift, hashes)
             if key < 0:
                 continue
             for member in range(first[key], first[key + 1]):
@@ -164,7 +176,8 @@ def loops() -> Loops:
     @numba.njit  # type: ignore[untyped-decorator,unused-ignore]
     def find_words(
         text: Codes, table: Codes, width: int, top: np.uint64, bits: NDArray[np.uint64], shift: np.uint64,
-        hashes: NDArray[np.uint64], first: NDArray[np.int64], begin: NDArray[np.int64], end: NDArray[np.int64],
+        directory: NDArray[np.int64], directory_shift: np.uint64, hashes: NDArray[np.uint64],
+        first: NDArray[np.int64], begin: NDArray[np.int64], end: NDArray[np.int64],
         letters: Codes, out_ngram: NDArray[np.int64], out_start: NDArray[np.int64], out_stop: NDArray[np.int64],
     ) -> int:  # fmt: skip
         count = seen = 0
@@ -179,7 +192,10 @@ def loops() -> Loops:
                     start, word = i, one
                 word = word * base + np.uint64(kept)
                 continue
+            is_border = i < text.size and text[i] == border
             if start < 0:
+                if is_border:
+                    seen = 0
                 continue
             word = (word ^ (word >> half)) * mixer  # as `folding.mix`
             word = word ^ (word >> half)
@@ -188,19 +204,18 @@ def loops() -> Loops:
             slot = slot + 1 if slot + 1 < width else 0
             seen += 1
             start = -1
-            if seen < width:
-                continue
-            place = value >> shift
-            if (bits[place >> six] >> (place & last)) & one == zero:
-                continue
-            key = look_up(value, hashes)
-            if key < 0:
-                continue
-            for ngram in range(first[key], first[key + 1]):
-                if is_ngram(text, table, starts[slot], i, letters, begin[ngram], end[ngram]):
-                    if count < out_ngram.size:
-                        out_ngram[count], out_start[count], out_stop[count] = ngram, starts[slot], i
-                    count += 1
+            if seen >= width:
+                place = value >> shift
+                if (bits[place >> six] >> (place & last)) & one != zero:
+                    key = look_up(value, directory, directory_shift, hashes)
+                    if key >= 0:
+                        for ngram in range(first[key], first[key + 1]):
+                            if is_ngram(text, table, starts[slot], i, letters, begin[ngram], end[ngram]):
+                                if count < out_ngram.size:
+                                    out_ngram[count], out_start[count], out_stop[count] = ngram, starts[slot], i
+                                count += 1
+            if is_border:
+                seen = 0
         return count
 
-    return Loops(find, find_words)
+    return Loops(fold, find, find_words)
