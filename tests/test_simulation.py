@@ -191,7 +191,7 @@ def test_segments_are_the_same_whenever_they_are_asked_for_and_add_up() -> None:
     assert made[0].chains == math.ceil(made[0].selected / 3) and made[0].selected == 50
     record = made[0].record(1.0, 2.0)
     assert record["rows"] == record["augmented"] + record["raw"] and record["raw_tokens"] == made[0].tokens
-    assert len(json.dumps(record)) == pytest.approx(700, rel=0.2)  # as large as real ones
+    assert 450 < len(json.dumps(record)) < 900  # as large as real ones
 
 
 class TestPool:

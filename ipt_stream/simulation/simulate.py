@@ -129,7 +129,8 @@ def _simulate(
     at_once, _ = orders_at_once(config, plan)
     segments_at_once = config.segments_at_once(plan.chains_a_segment())
     chosen = random.Random(settings.seed)
-    world = World(settings, plan, output, clock, chosen, spent, at_once, segments_at_once)
+    segments = f"{output.removeprefix(PROTOCOL + '://')}/segments"
+    world = World(settings, plan, output, bucket, segments, clock, chosen, spent, at_once, segments_at_once)
     slow = set(chosen.sample(range(nodes.gpus), round(nodes.slow_share * nodes.gpus)))
     speeds = [nodes.slow_factor if number in slow else 1.0 for number in range(nodes.gpus)]
     cluster = Cluster(world, [SimulatedWorker(world, number, speed) for number, speed in enumerate(speeds)])
@@ -140,7 +141,7 @@ def _simulate(
             continue
         drivers += 1
         before, orders = plan_run(plan, config, output, load)
-        pool = Pool(clock, orders, at_once + 1, settings.driver, cluster.settle)
+        pool = Pool(clock, orders, at_once, settings.driver, cluster.settle)
         cluster.set_pool(pool)
         driver = Driver(clock, plan, cluster, before, bucket, load)
         driver.begin()
@@ -157,21 +158,20 @@ def _simulate(
         driver.end()
         if pool.finished:
             break
-    return _outcome(settings, world, cluster, bucket, load, drivers, speeds, began)
+    return _outcome(settings, world, cluster, load, drivers, speeds, began)
 
 
 def _outcome(
     settings: SimulationSettings,
     world: World,
     cluster: Cluster,
-    bucket: Bucket,
     load: Load,
     drivers: int,
     speeds: list[float],
     began: float,
 ) -> Outcome:
     """Prove that every document came out once, and add up."""
-    clock, spent, output = world.clock, world.spent, world.output
+    clock, spent, output, bucket = world.clock, world.spent, world.output, world.bucket
     started = time.process_time()
     final = tally(read_ledger(output))
     read = time.process_time() - started

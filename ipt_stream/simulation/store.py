@@ -30,6 +30,27 @@ class Bucket:
         """Count one request."""
         self.requests[kind, directory.rpartition("/")[2]] += 1
 
+    def put(self, directory: str, name: str, content: bytes, once: bool = False) -> bool:
+        """Put an object, with `once` only where there is none; whether it was put."""
+        self.count("put", directory)
+        there = self.objects.setdefault(directory, {})
+        if once and name in there:
+            return False
+        there[name] = bytes(content)
+        self.sent_bytes[directory.rpartition("/")[2]] += len(content)
+        return True
+
+    def get(self, directory: str, name: str) -> bytes:
+        """An object's content. Raises `KeyError`."""
+        self.count("get", directory)
+        return self.objects[directory][name]
+
+    def head(self, directory: str, name: str) -> int | None:
+        """An object's size, or None where there is none."""
+        self.count("head", directory)
+        content = self.objects.get(directory, {}).get(name)
+        return None if content is None else len(content)
+
 
 class SimulatedStore(AbstractFileSystem):  # type: ignore[misc,unused-ignore]
     """The few calls that `storage` makes of a store, each one request."""
@@ -45,30 +66,23 @@ class SimulatedStore(AbstractFileSystem):  # type: ignore[misc,unused-ignore]
     def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **_: Any) -> None:
         """Put an object; with `mode="create"` only where there is none, else `FileExistsError`."""
         bucket, directory, name = self._at(path)
-        bucket.count("put", directory)
-        there = bucket.objects.setdefault(directory, {})
-        if mode == "create" and name in there:
+        if not bucket.put(directory, name, value, once=mode == "create"):
             raise FileExistsError(path)
-        there[name] = bytes(value)
-        bucket.sent_bytes[directory.rpartition("/")[2]] += len(value)
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: Any) -> bytes:
         """An object's content. Raises `FileNotFoundError`."""
         bucket, directory, name = self._at(path)
-        bucket.count("get", directory)
         try:
-            return bucket.objects[directory][name][start:end]
+            return bucket.get(directory, name)[start:end]
         except KeyError as error:
             raise FileNotFoundError(path) from error
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
         """Name and size of an object. Raises `FileNotFoundError`."""
         bucket, directory, name = self._at(path)
-        bucket.count("head", directory)
-        try:
-            size = len(bucket.objects[directory][name])
-        except KeyError as error:
-            raise FileNotFoundError(path) from error
+        size = bucket.head(directory, name)
+        if size is None:
+            raise FileNotFoundError(path)
         return {"name": f"{directory}/{name}", "size": size, "type": "file"}
 
     def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:

@@ -257,7 +257,7 @@ def hand_out(
         worker: called with `{"order": [JSON]}`; gives one row.
         arguments: of its constructor.
         replicas: actors, or the least and the most of them.
-        at_once: orders that an actor works on; one more waits there.
+        at_once: orders that an actor has; none waits there, where it would be in the way at the end.
         gpus: an actor's.
         cpus: an actor's.
     """
@@ -275,7 +275,7 @@ def hand_out(
         batch_size=None,
         compute=ActorPoolStrategy(
             **pool,
-            max_tasks_in_flight_per_actor=at_once + 1,
+            max_tasks_in_flight_per_actor=at_once,
             max_concurrent_calls_per_actor=at_once,
             enable_true_multi_threading=True,
         ),

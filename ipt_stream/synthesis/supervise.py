@@ -144,7 +144,8 @@ def _look(coordinator: Any, watch: Watch, bar: Meter) -> int:
     """One look at the workers: hung ones are ended. Gives how many segments are in flight."""
     import ray
 
-    found = watch.take(*ray.get(coordinator.look.remote()), bar)
+    finished, beats = ray.get(coordinator.look.remote())
+    found = watch.take(finished, beats, bar)
     for beat, node in found.hung:
         kill_process(beat.host, beat.pid, node)
         ray.get(coordinator.forget.remote(beat.worker))
