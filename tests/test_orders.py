@@ -23,9 +23,11 @@ from ipt_stream.errors import StorageError
 from ipt_stream.progress import log
 from ipt_stream.synthesis import read_segments as module
 from ipt_stream.synthesis.orders import (
+    MANY_ORDERS,
     PARTS_OF_A_STREAM,
     SHARE,
     Order,
+    advice,
     order_from_json,
     order_to_json,
     plan_orders,
@@ -309,3 +311,9 @@ def test_a_plan_of_another_version_is_refused_clearly(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text('{"shards": [], "rounds": 2}')
     with pytest.raises(StorageError, match=r"is not the plan of a synthesis run; wanted: one that this version wrote"):
         load_plan(str(tmp_path))
+
+
+def test_orders_that_keep_one_driver_busy_for_long_are_said_to() -> None:
+    assert advice(MANY_ORDERS, 1000) is None
+    told = advice(360_000, 10_000)
+    assert told is not None and "for 60 minutes" in told and "10,000 engines" in told

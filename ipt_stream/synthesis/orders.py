@@ -22,6 +22,9 @@ PARTS_OF_A_STREAM = 32
 """A shard that can only be read from its start (all but Parquet) is cut into at most so many orders: each reads what
 lies before it once more, so that on average a shard is read PARTS_OF_A_STREAM / 2 times."""
 
+MANY_ORDERS = 150_000
+"""One driver hands out about 100 a second (benchmarks/driver.py)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -117,6 +120,16 @@ def orders_at_once(engine: EngineConfig, plan: RunPlan) -> tuple[int, int]:
     segments = engine.segments_at_once(plan.chains_a_segment())
     smallest = max(1, segments // 8)
     return -(-segments // smallest) + 1, smallest
+
+
+def advice(orders: int, engines: int) -> str | None:
+    """What to do where there are more orders than one driver hands out while so many engines work on them."""
+    if orders <= MANY_ORDERS:
+        return None
+    return (
+        f"{orders:,} orders for up to {engines:,} engines keep one driver busy for {orders / 100 / 60:.0f} minutes, and "
+        "engines may wait for it: run on parts of the shards, each with an output and a driver of its own"
+    )
 
 
 def order_to_json(order: Order) -> str:

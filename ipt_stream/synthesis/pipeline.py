@@ -30,7 +30,7 @@ from ipt_stream.stage import Figure, Stage, StageReport, run_once
 from ipt_stream.synthesis.board import Board
 from ipt_stream.synthesis.engine import EngineConfig, VllmEngine
 from ipt_stream.synthesis.model_files import model_identity
-from ipt_stream.synthesis.orders import Order, order_from_json, order_to_json, orders_at_once, plan_orders
+from ipt_stream.synthesis.orders import Order, advice, order_from_json, order_to_json, orders_at_once, plan_orders
 from ipt_stream.synthesis.plan import RunPlan, load_plan, save_plan
 from ipt_stream.synthesis.ray_session import check_shared, ensure_ray
 from ipt_stream.synthesis.supervise import Stopped, StopRequest, supervise
@@ -162,6 +162,8 @@ def _run(
         at_once, smallest = orders_at_once(config.engine, plan)
         at_once *= config.engine.most_replicas()
         orders = list(plan_orders(shards, before, config.segment_documents, at_once, bytes_a_row, smallest))
+        if too_many := advice(len(orders), config.engine.most_replicas()):
+            log.warning("%s", too_many)
         board.begin(before, shards, bytes_a_row)
         if before.made:
             log.info("resuming: %s segments are done", f"{before.counts['segments']:,}")
