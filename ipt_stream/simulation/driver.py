@@ -99,7 +99,6 @@ class Driver:
         self._watch = Watch(self.board, STALL_SECONDS, lambda: cluster.lost, self._every, {})
         self._meter = Meter("synthesize", self.board.expected_rows, "documents", resumed=before.counts["rows"])
         self._weight = max(1, BEATS_A_MEASUREMENT // len(cluster.workers))
-        self._weight = max(1, BEATS_A_MEASUREMENT // len(cluster.workers))
         self._counted = (clock.now, bucket.requests.total())
         self._ended = False
 
