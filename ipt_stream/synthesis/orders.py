@@ -127,8 +127,8 @@ def advice(orders: int, engines: int) -> str | None:
     if orders <= MANY_ORDERS:
         return None
     return (
-        f"{orders:,} orders for up to {engines:,} engines keep one driver busy for {orders / 100 / 60:.0f} minutes, "
-        "and engines may wait for it: run on parts of the shards, each with an output and a driver of its own"
+        f"{orders:,} orders for up to {engines:,} engines keep one driver busy for {orders / 100 / 60:.0f} minutes: "
+        "where that is too long, run on parts of the shards, each with an output and a driver of its own"
     )
 
 
