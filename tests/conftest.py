@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -22,12 +23,25 @@ os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.envir
     os.pathsep
 )
 
-# The files that take longest, so that they are begun first where several processes share the suite.
+# The files that take longest: real engines, clusters and faults.
 SLOW = ["end_to_end", "faults", "cluster", "pretrain_ranks", "synthesize_s3", "synthesize", "engine", "evaluate_domain"]
 if "PYTEST_XDIST_WORKER" in os.environ:  # several processes of as many threads as cores stand in each other's way
     os.environ["OMP_NUM_THREADS"] = "1"
 
 WORDS = ["the", "river", "bridge", "miller", "keeper", "of", "a", "by", "old", "who", "what", "was", "built", "town"]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Slow files share one process, so that engines and clusters stay out of each other's way; others go by file."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            name = Path(nodeid.split("::", 1)[0]).stem.removeprefix("test_")
+            return "slow" if name in SLOW else name
+
+    return ByFile(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

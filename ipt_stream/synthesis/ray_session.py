@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -78,16 +79,22 @@ def ensure_ray(num_cpus: int | None = None) -> None:
 
 @contextmanager
 def _handlers_kept() -> Iterator[None]:
-    """Leave SIGTERM to whoever handles it already: Ray's own handler, which ends the process, would take its place."""
+    """Leave SIGTERM to whoever handles it already.
+
+    Ray puts two handlers in its place: one in Python, which ends the process, and one in C++, which writes where it
+    was, calls what was there before, and aborts the process if it still lives three seconds later.
+    """
     from ray._private import utils
 
-    before = utils.set_sigterm_handler
-    if callable(signal.getsignal(signal.SIGTERM)):
+    before, ours = utils.set_sigterm_handler, signal.getsignal(signal.SIGTERM)
+    if callable(ours):
         utils.set_sigterm_handler = lambda handler: None  # type: ignore[assignment,unused-ignore]
     try:
         yield
     finally:
         utils.set_sigterm_handler = before
+        if callable(ours) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, ours)
 
 
 @contextmanager

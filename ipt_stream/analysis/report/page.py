@@ -21,6 +21,8 @@ SCRIPTS = ("dom.js", "plots.js", "examples.js", "browser.js", "page.js")
 """In the order in which they are joined: one script, of one hash."""
 STYLES = ("page.css", "parts.css")
 DOCUMENT, BROWSER = "page.html", "browser.html"
+HEADLINES, MOST_HEADLINES = 2, {"summary": 4}
+"""How many figures of an analysis stand at the top; the first ones are the most important."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,9 @@ def assemble(sections: Sequence[Section], examples: Examples | None, facts: Fact
         places="".join(_place(name, path) for name, path in facts.places.items()),
         navigation="".join(_links(sections, examples)),
         headlines="".join(
-            headline_html(headline, section.part.name) for section in sections for headline in section.part.headlines
+            headline_html(headline, section.part.name)
+            for section in sections
+            for headline in section.part.headlines[: MOST_HEADLINES.get(section.part.name, HEADLINES)]
         ),
         sections="".join(_sections(sections)),
         browser=Template(known[BROWSER]).substitute(about=escape(facts.examples)) if examples else "",

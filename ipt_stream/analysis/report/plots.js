@@ -289,6 +289,7 @@ function extent(series, withZero, percent) {
     const around = percent ? 0.05 : Math.abs(high) * 0.1 || 1;
     [low, high] = [low === 0 && withZero ? 0 : low - around, high + around];
   }
+  if (percent && high - low < 0.02) low = Math.max(0, high - 0.02); // labels are of a tenth of a percent at best
   if (percent && high <= 1) high = Math.min(1, high + (high - low) * 0.02);
   return [low, high];
 }

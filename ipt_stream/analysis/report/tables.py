@@ -91,8 +91,9 @@ def plot_table(plot: Plot) -> Table:
 def headline_html(headline: Headline, target: str) -> str:
     """A figure that links to its section."""
     note = f'<span class="note">{escape(headline.note)}</span>' if headline.note else ""
+    label = headline.label[:1].upper() + headline.label[1:]
     return (
-        f'<li><a class="figure" href="#{escape(target)}"><span class="label">{escape(headline.label)}</span>'
+        f'<li><a class="figure" href="#{escape(target)}"><span class="label">{escape(label)}</span>'
         f'<span class="value">{escape(headline.value)}</span>{note}</a></li>'
     )
 
