@@ -24,7 +24,17 @@ os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.envir
 )
 
 # The files that take longest: real engines, clusters and faults.
-SLOW = ["end_to_end", "faults", "cluster", "pretrain_ranks", "synthesize_s3", "synthesize", "engine", "evaluate_domain"]
+SLOW = [
+    "end_to_end",
+    "faults",
+    "benchmark",
+    "cluster",
+    "pretrain_ranks",
+    "synthesize_s3",
+    "synthesize",
+    "engine",
+    "evaluate_domain",
+]
 if "PYTEST_XDIST_WORKER" in os.environ:  # several processes of as many threads as cores stand in each other's way
     os.environ["OMP_NUM_THREADS"] = "1"
 

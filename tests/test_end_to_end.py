@@ -234,10 +234,11 @@ def mean_logprobs(model: Any, tokenizer: Any, prompt: list[int], made: Any, row:
     ends = [len(tokenizer.decode(made[: count + 1], skip_special_tokens=True)) for count in range(len(made))]
     found, at = [], 0
     for pair in row.pairs:
-        start = row.generation.index(f"<ANS> {pair.response} </END>", at) + len("<ANS> ")
+        before = f"{pair.instruction} <ANS> "  # a pair that was dropped may have had the same response
+        start = row.generation.index(f"{before}{pair.response} </END>", at) + len(before)
         at = start + len(pair.response)
         places = zip(values, ends, [0, *ends[:-1]], strict=True)
-        inside = [value for value, end, before in places if end > start and before < at]
+        inside = [value for value, end, begin in places if end > start and begin < at]
         found.append(sum(inside) / len(inside))
     return found
 
