@@ -94,7 +94,7 @@ def main() -> None:
             "simulate",
             "A simulated cluster over RefinedWeb's 5,534 shards",
             {name: " / ".join(values) for name, values in table.items()},
-            f"Settings: {told}. Ray's costs: {'benchmarks/driver.py' if costs else 'defaults'}. SCALE.md reads it.",
+            f"Settings: {told}. Ray's costs: {'benchmarks/driver.py' if costs else 'defaults'}.",
         )
 
 
