@@ -12,7 +12,7 @@ HEAD = """# Results
 Made by `make bench`, which runs the benchmarks that need no GPU one after another (`benchmarks/all.py`) and makes this
 page of the files in `results/`, each written by the command that is named with it; `python benchmarks/page.py` makes
 the page alone. Figures are medians where a script says so; compare those of one section with each other, machines
-differ.
+differ. What runs of other sizes would come to is in [SCALE.md](SCALE.md).
 """
 
 

@@ -92,9 +92,9 @@ def main() -> None:
         told = ", ".join(options.set) or "defaults"
         save(
             "simulate",
-            "A simulated cluster over RefinedWeb's 5,534 shards",
+            "A simulated cluster over RefinedWeb (5,534 shards, where the settings don't say otherwise)",
             {name: " / ".join(values) for name, values in table.items()},
-            f"Settings: {told}. Ray's costs: {'benchmarks/driver.py' if costs else 'defaults'}.",
+            f"Settings: {told}. Ray's costs: {'benchmarks/driver.py' if costs else 'defaults'}. SCALE.md reads it.",
         )
 
 
