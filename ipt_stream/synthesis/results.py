@@ -175,6 +175,11 @@ def _texts_of(
 
 def load_rows(reference: SegmentReference) -> list[SegmentRow]:
     """The rows of a segment's file, by document and piece. Raises `InputError` where the file was altered."""
+    return segment.decode(load_content(reference), reference.path)
+
+
+def load_content(reference: SegmentReference) -> bytes:
+    """A segment's file. Raises `InputError` where it was altered."""
     import hashlib
 
     content = storage.read_bytes(reference.path)
@@ -183,7 +188,7 @@ def load_rows(reference: SegmentReference) -> list[SegmentRow]:
         raise InputError(
             f"{reference.path} was altered", wanted=f"sha256 {reference.sha256}", got=found, fix="restore it"
         )
-    return segment.decode(content, reference.path)
+    return content
 
 
 def unselected_documents(references: Sequence[SegmentReference]) -> Iterator[list[Document]]:
