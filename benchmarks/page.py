@@ -9,11 +9,14 @@ from common import HERE
 
 HEAD = """# Results
 
-Made by `make bench`, which runs the benchmarks that need no GPU one after another (`benchmarks/all.py`) and makes this
-page of the files in `results/`, each written by the command that is named with it; `python benchmarks/page.py` makes
-the page alone. Figures are medians where a script says so; compare those of one section with each other, machines
-differ. What runs of other sizes would come to is in [SCALE.md](SCALE.md).
+Made by `make bench`, which runs the benchmarks that need no GPU one after another (`benchmarks/all.py`), each so
+briefly that all take less than 40 minutes, and then makes this page of the files in `results/` and `results/brief/`;
+`python benchmarks/page.py` makes the page alone. Each was written by the command that is named with it. Figures are
+medians where a script says so; compare those of one section with each other, machines differ. What runs of other sizes
+would come to is in [SCALE.md](SCALE.md).
 """
+LONG = "# At full length, each by its own command\n"
+BRIEF = "# In brief, by `make bench`\n"
 
 
 def section(record: dict[str, Any]) -> str:
@@ -33,11 +36,15 @@ def section(record: dict[str, Any]) -> str:
 def main() -> None:
     """Write the page."""
     parts = [HEAD]
-    for file in sorted((HERE / "results").glob("*.json")):
-        record = json.loads(file.read_text())
-        parts.append(section(record))
+    count = 0
+    for title, folder in ((LONG, HERE / "results"), (BRIEF, HERE / "results" / "brief")):
+        files = sorted(folder.glob("*.json"))
+        if files:
+            parts.append(title)
+            parts.extend(section(json.loads(file.read_text())) for file in files)
+            count += len(files)
     (HERE / "RESULTS.md").write_text("\n".join(parts))
-    print(f"{HERE / 'RESULTS.md'}: {len(parts) - 1} results")
+    print(f"{HERE / 'RESULTS.md'}: {count} results")
 
 
 if __name__ == "__main__":

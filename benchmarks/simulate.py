@@ -19,12 +19,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from common import HERE, answer, measure, save
+from common import answer, measure, results, save
 
 
 def ray_costs() -> dict[str, float]:
     """What `driver.py` measured, as settings; nothing where it was not run."""
-    file = HERE / "results" / "driver.json"
+    file = results() / "driver.json"
     return dict(json.loads(file.read_text())["costs"]) if file.exists() else {}
 
 

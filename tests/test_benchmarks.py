@@ -69,11 +69,12 @@ sys.argv = ["all.py"]
 sys.exit(table.main([table.Bench(name, "What " + name + " is", (), 0.1, name) for name in names]))
 """
 GOOD = """
-import json, pathlib
+import json, os, pathlib
 record = {"title": "Good", "command": "python good.py", "date": "today", "machine": "m", "versions": {"ray": "1"},
           "python": "3", "figures": {"one": 1}, "notes": ""}
-pathlib.Path("results").mkdir(exist_ok=True)
-pathlib.Path("results", "good.json").write_text(json.dumps(record))
+folder = pathlib.Path(os.environ["IPT_STREAM_BENCHMARK_RESULTS"])
+folder.mkdir(parents=True, exist_ok=True)
+(folder / "good.json").write_text(json.dumps(record))
 """
 
 
@@ -82,15 +83,15 @@ def bench(tmp_path: Path) -> Path:
     """A folder like `benchmarks/` with a benchmark that works, one that fails and one that writes nothing."""
     folder = tmp_path / "benchmarks"
     folder.mkdir()
-    (folder / "good.py").write_text(GOOD.replace('"results"', '"benchmarks/results"'))
+    (folder / "good.py").write_text(GOOD)
     (folder / "bad.py").write_text("print('so far so good')\nraise ValueError('no such model')\n")
     (folder / "silent.py").write_text("print('all is well')\n")
     return folder
 
 
 def test_one_that_fails_is_on_the_page_and_the_others_run(bench: Path) -> None:
-    stale = bench / "results" / "silent.json"
-    stale.parent.mkdir()
+    stale = bench / "results" / "brief" / "silent.json"
+    stale.parent.mkdir(parents=True)
     stale.write_text("{}")
     done = python(RUN.format(folder=str(BENCHMARKS)), str(bench), "bad", "silent", "good")
     assert done.returncode == 1, done.stderr
@@ -100,6 +101,7 @@ def test_one_that_fails_is_on_the_page_and_the_others_run(bench: Path) -> None:
     assert "**Failed**: it wrote no silent.json: all is well" in page
     assert "## Good" in page and "| one | 1 |" in page and "`python good.py`, today, in 0.0 min" in page
     assert "`python benchmarks/bad.py`" in page
+    assert "# In brief, by `make bench`" in page and "# At full length" not in page
 
 
 def test_all_that_work_end_with_0_and_a_name_that_is_none_is_refused(bench: Path) -> None:

@@ -122,6 +122,8 @@ def test_shots_and_context_are_the_tokens_of_the_whole_prompt(family: str, shots
     ]
     whole = format_prompt(clean, neutralize(new, tokens.markers))
     assert made == tokenizer(whole, add_special_tokens=False).input_ids
+    of_contexts = [token for one in shots for token in tokens.shot(one, tokens.contexts([one.text])[0])]
+    assert made[: len(of_contexts)] == of_contexts, "the context's tokens are those of the shot"
     assert made.count(tokenizer.bos_token_id) == len(shots) + 1, "exactly one BOS a shot, whatever the texts hold"
     assert made.count(tokenizer.eos_token_id) == len(shots)
 

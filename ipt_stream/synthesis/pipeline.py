@@ -300,6 +300,8 @@ class _Actor:
     """What Ray Data calls; the work is `SegmentSynthesizer`'s. Errors travel as rows, so that they arrive in a line."""
 
     def __init__(self, *arguments: Any) -> None:
+        import gc
+
         from ipt_stream.progress import set_up_logging
         from ipt_stream.synthesis.coordinator import reporter
         from ipt_stream.synthesis.worker import SegmentSynthesizer
@@ -311,6 +313,7 @@ class _Actor:
             self._synthesizer = SegmentSynthesizer(engine, plan, output, gpus, make_engine, reporter(coordinator))
         except IptError as error:
             self._error = error
+        gc.freeze()  # What lives as long as the process is not looked at again each time that garbage is collected.
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         results = []

@@ -181,7 +181,7 @@ async def run_segment(
                 parsed = parse(text)
                 dropped.update(parsed.dropped)
             needed = parsed.pairs and position + 1 < len(order)
-            shot_ids = tokenizer.shot(Shot(piece.text, parsed.pairs)) if needed else []
+            shot_ids = tokenizer.shot(Shot(piece.text, parsed.pairs), piece.context_ids) if needed else []
             inherited = inherited.after(inherits, shot_ids, parsed.pairs)
             logprobs = None
             if isinstance(outcome, Generation) and outcome.logprobs is not None:

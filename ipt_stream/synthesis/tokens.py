@@ -21,6 +21,7 @@ from ipt_stream.synthesis.prompt import (
     MARKERS,
     Shot,
     format_context,
+    format_pairs,
     format_prompt,
     format_shot,
     neutralize,
@@ -52,9 +53,19 @@ class PromptTokenizer:
         """`format_context` of each text, in tokens."""
         return self._encode([format_context(neutralize(text, self.markers)) for text in texts])
 
-    def shot(self, shot: Shot) -> list[int]:
-        """A finished shot, in tokens."""
-        return self._encode([format_shot(self._neutral(shot))])[0]
+    def shot(self, shot: Shot, context_ids: Sequence[int] | None = None) -> list[int]:
+        """A finished shot, in tokens.
+
+        Args:
+            shot: a text and its pairs.
+            context_ids: what `contexts` gave for the text; so it needs not be tokenized twice.
+        """
+        neutral = self._neutral(shot)
+        if self.words is not None and context_ids is not None:
+            found = self.words.encode_shot(context_ids, neutral.text, format_pairs(neutral.pairs))
+            if found is not None:
+                return found
+        return self._encode([format_shot(neutral)])[0]
 
     def offsets(self, text: str) -> list[tuple[int, int]]:
         """Where in `text` each token of its context starts and ends, in characters; of those around it, at its ends.

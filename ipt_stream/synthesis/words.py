@@ -19,12 +19,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import chain
 from typing import Any
 
-from ipt_stream.synthesis.prompt import CONTEXT_START, EOS
+from ipt_stream.synthesis.prompt import CONTEXT_START, EOS, format_context
 
 # GPT-2's way to cut text into words, with three changes: a marker such as " <CON>" is one word, so is a run of line
 # breaks ("\n\n" between pairs), and digits go in threes at most. The tokenizers that `tune` makes have it.
@@ -42,11 +42,28 @@ WORDS = (
 MOST_CHARACTERS = 2**21
 """Of the words that are remembered: about 100 MB with their tokens. Then it starts anew."""
 
+_CONTEXT_END = format_context("").removeprefix(CONTEXT_START).removeprefix(" ")
 _CUT = re.compile(r" (?<=[^\s▁] )")  # Python's \s holds all that any engine takes for white space
+_BEFORE_A_SPACE = tuple(chr(code) + " " for code in range(128) if chr(code).isspace())
+
+
+class _Known(dict[str, bytes]):
+    """The tokens of the words seen so far, 4 bytes each; a word that is asked for and not there is tokenized."""
+
+    def __init__(self, backend: Any, parts: Callable[[str], list[str]]) -> None:
+        super().__init__()
+        self._bpe, self._parts = backend.model, parts
+        self.characters = 0
+
+    def __missing__(self, word: str) -> bytes:
+        ids = array("I", (token.id for part in self._parts(word) for token in self._bpe.tokenize(part)))
+        self[word] = found = ids.tobytes()
+        self.characters += len(word)
+        return found
 
 
 class WordTokens:
-    """The tokens of the words seen so far. Threads may share it.
+    """Tokenizes word by word, and remembers what it has seen. Threads may share it.
 
     Args:
         backend: a `tokenizers.Tokenizer`.
@@ -54,25 +71,43 @@ class WordTokens:
     """
 
     def __init__(self, backend: Any, parts: Callable[[str], list[str]]) -> None:
-        self._bpe, self._parts = backend.model, parts
+        self._new = partial(_Known, backend, parts)
+        self._known = self._new()
         self._opening: list[int] = backend.encode(CONTEXT_START[:-1], add_special_tokens=False).ids
         self._closing: list[int] = backend.encode(EOS, add_special_tokens=False).ids
-        self._known: dict[str, list[int]] = {}
-        self._characters = 0
 
     def encode(self, prompt: str) -> list[int]:
         """A prompt of one shot, with or without its `</s>`, in tokens. No special token may stand in its texts."""
         is_closed = prompt.endswith(EOS)
-        words = _CUT.split(prompt[len(CONTEXT_START) : -len(EOS) if is_closed else None])
-        known = self._known
-        for word in words:
-            if word not in known:
-                known[word] = [token.id for part in self._parts(word) for token in self._bpe.tokenize(part)]
-                self._characters += len(word)
-        ids = [*self._opening, *chain.from_iterable(map(known.__getitem__, words))]
-        if self._characters > MOST_CHARACTERS:
-            self._known, self._characters = {}, 0
+        ids = self._opening + self._ids(prompt[len(CONTEXT_START) : -len(EOS) if is_closed else None])
         return ids + self._closing if is_closed else ids
+
+    def encode_shot(self, context_ids: Sequence[int], text: str, pairs: str) -> list[int] | None:
+        """A finished shot in tokens, of those of its context; None where that has to be tokenized anew.
+
+        Args:
+            context_ids: what `encode` gave for `format_context(text)`.
+            text: as it stands in the context.
+            pairs: what follows the context, `</s>` and all.
+        """
+        if not text or text[-1] == "▁" or text[-1].isspace():
+            return None  # there is no cut between it and the context's end
+        known = len(self._ids(_CONTEXT_END))
+        return [*context_ids[:-known], *self._ids(_CONTEXT_END + pairs.removesuffix(EOS)), *self._closing]
+
+    def _ids(self, text: str) -> list[int]:
+        known = self._known
+        ids = array("I", b"".join(map(known.__getitem__, _words(text))))
+        if known.characters > MOST_CHARACTERS:
+            self._known = self._new()
+        return ids.tolist()
+
+
+def _words(text: str) -> list[str]:
+    """`text` cut as the module says."""
+    if text.isascii() and not text.startswith(" ") and not any(pair in text for pair in _BEFORE_A_SPACE):
+        return text.split(" ")
+    return _CUT.split(text)
 
 
 def word_tokens(backend: Any) -> WordTokens | None:
