@@ -1,4 +1,4 @@
-"""Makes benchmarks/RESULTS.md of what the scripts left in benchmarks/results/."""
+"""Makes benchmarks/RESULTS.md, and the table in README.md, of what the scripts left in benchmarks/results/."""
 
 from __future__ import annotations
 
@@ -19,6 +19,37 @@ LONG = "# At full length, each by its own command\n"
 BRIEF = "# In brief, by `make bench`\n"
 
 
+HEADLINES = (
+    ("tokens-per-gpu-day", "raw tokens a day", "raw tokens a day, this machine without a GPU", ""),
+    ("engine-share", "stage / engine alone", "raw tokens/s: the stage / the engine alone", "0.95"),
+    ("engine-share", "stage / round by round", "raw tokens/s: the stage / round-by-round batches", "1.4"),
+    ("engine-share", "cached share of re-sent tokens: stage", "re-sent prompt tokens that the cache had, M=3", "0.95"),
+    ("overhead", "documents of 300 words a second", "documents a second and core around the engine", "1,500"),
+    ("resume", "seconds", "seconds to plan and resume 1,000,000 segments", "10"),
+    ("mixing", "stage / bare tokenizer", "tokens/s: `mix` / the bare tokenizer, one core", "0.7"),
+    ("order", "constant shares: seconds", "seconds to order 100 million sequences of 8 sources", "60"),
+    ("loading", "planned / Streaming", "samples/s: the planned order / Streaming's shuffle", "0.95"),
+    ("contamination", "MB/s a core: Parquet (", "MB/s a core searched for 10,000 evaluation examples", "20"),
+    ("report", "s to open it", "seconds to open a report of 10,000 examples", "3"),
+)
+"""What the README shows: record, how the figure's name begins, what the README calls it, what it is to be at least or
+at most."""
+START, END = "<!-- figures, by benchmarks/page.py -->\n", "<!-- end of figures -->\n"
+
+
+def headlines() -> str:
+    """The README's table, of the longest run of each."""
+    rows = ["| figure | wanted | measured | command |", "| --- | --- | --- | --- |"]
+    for name, begins, title, wanted in HEADLINES:
+        files = [folder / f"{name}.json" for folder in (HERE / "results", HERE / "results" / "brief")]
+        record = next((json.loads(file.read_text()) for file in files if file.exists()), None)
+        if record is None or "failed" in record:
+            continue
+        figure = next(value for key, value in record["figures"].items() if key.startswith(begins))
+        rows.append(f"| {title} | {wanted} | {figure} | `{record['command']}` |")
+    return "\n".join(rows) + "\n"
+
+
 def section(record: dict[str, Any]) -> str:
     """A benchmark's part of the page."""
     versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
@@ -34,7 +65,7 @@ def section(record: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Write the page."""
+    """Write the page and the table."""
     parts = [HEAD]
     count = 0
     for title, folder in ((LONG, HERE / "results"), (BRIEF, HERE / "results" / "brief")):
@@ -44,6 +75,12 @@ def main() -> None:
             parts.extend(section(json.loads(file.read_text())) for file in files)
             count += len(files)
     (HERE / "RESULTS.md").write_text("\n".join(parts))
+    readme = HERE.parent / "README.md"
+    if readme.exists():
+        before, _, rest = readme.read_text().partition(START)
+        _, found, after = rest.partition(END)
+        if found:
+            readme.write_text(f"{before}{START}\n{headlines()}\n{END}{after}")
     print(f"{HERE / 'RESULTS.md'}: {count} results")
 
 

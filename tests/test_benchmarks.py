@@ -110,3 +110,10 @@ def test_all_that_work_end_with_0_and_a_name_that_is_none_is_refused(bench: Path
         [sys.executable, str(BENCHMARKS / "all.py"), "nonsense"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2 and "no benchmark is called nonsense" in done.stderr
+
+
+def test_the_readme_shows_what_the_results_say() -> None:
+    code = f"import sys; sys.path.insert(0, {str(BENCHMARKS)!r}); import page; print(page.headlines(), end='')"
+    table = python(code).stdout
+    assert table.count("\n") > 5, "a table with some figures"
+    assert table in (BENCHMARKS.parent / "README.md").read_text(), "run python benchmarks/page.py"

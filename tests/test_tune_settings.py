@@ -83,7 +83,7 @@ def test_the_recipes_read_their_sources_in_the_new_form() -> None:
         config = build(TuneConfig, settings, name)
         assert config.sources
     assert {source.source for source in config.sources} == {
-        f"published/{folder}" for folder in ("squad", "covid_qa", "pubmedqa", "fairytaleqa", "aqua_rat", "cos_e")
+        f"published/{folder}" for folder in ("squad", "covid_qa", "pubmedqa", "aqua_rat", "cos_e")
     }
 
 
