@@ -89,6 +89,8 @@ def test_words_are_said_where_nothing_is_shown(settings: dict[str, Any]) -> None
     assert words(config, {"t": row}) == [
         "t:",
         "  no difference to vanilla can be told for instruct, rules (3 seeds; the 95% intervals hold zero)",
+        "These are 2 differences, each with an interval of its own: where nothing differs, about 0.1 of them would"
+        " still look clear.",
     ]
 
 

@@ -35,6 +35,7 @@ from ipt_stream.errors import ConfigError, InputError, LedgerError, MixtureError
 from ipt_stream.mixture.mix import MixConfig, mix
 from ipt_stream.mixture.plan import load_plan
 from ipt_stream.mixture.presets import Preset
+from ipt_stream.synthesis.results import list_segments, load_rows
 
 # Ray's DataContext sets fields of its own that it warns of.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")
@@ -334,6 +335,24 @@ def test_rules_find_pairs_in_the_same_documents(tmp_path: Path, monkeypatch: pyt
     assert with_pairs
     for sample, text in zip(written, texts, strict=True):
         assert text in sample["text"] and (sample["text"] == text) == (json.loads(sample["pairs"]) == [])
+
+
+def test_rules_can_be_kept_to_the_documents_that_the_run_converted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prose = (
+        "The bridge at Harrow was closed in the spring of that year because the river had risen over its road. "
+        "The people of the town took the ferry for some weeks. However, the ferry was too small for their carts."
+    )
+    monkeypatch.setattr(mixture_world, "document_text", lambda i: f"{prose} It was seen {i} times.")
+    run = make_run(tmp_path, documents=30, rows_a_segment=10, fraction=0.5)
+    make_tokenizer(tmp_path)
+    source = {"kind": "rule-based", "path": str(run), "converted_alone": True}
+    only(tmp_path, tmp_path / "out", source, text_mds=True)
+    written = list(read_mds(tmp_path / "out" / "text" / "it"))
+    converted = {row.document_id for reference in list_segments(str(run)) for row in load_rows(reference)}
+    assert 0 < len(converted) < len(written) == 30
+    assert {sample["document_id"] for sample in written if json.loads(sample["pairs"])} == converted
 
 
 @pytest.mark.parametrize("layout", ["saved", "hub"])

@@ -204,6 +204,11 @@ def words(config: CompareConfig, table: Mapping[str, Mapping[str, Cell]]) -> lis
                 f"  no difference to {config.baseline} can be told for {', '.join(unclear)}"
                 f" ({len(config.seeds)} seeds; the {config.confidence:.0%} intervals hold zero)"
             )
+    made = sum(1 for row in table.values() for cell in row.values() if cell.difference)
+    lines.append(
+        f"These are {made} differences, each with an interval of its own: where nothing differs, about"
+        f" {made * (1 - config.confidence):.1f} of them would still look clear."
+    )
     return lines
 
 

@@ -246,7 +246,7 @@ def _work(
     source = config.sources[name]
     run = _run_of(source, runs)
     words = keywords(run) if run is not None and source.kind is Kind.RULE_BASED else None
-    making = Making(config.seed, source.shots, source.with_text, words, keep)
+    making = Making(config.seed, source.shots, source.with_text, words, keep, source.converted_alone)
     return _Work(list(units(name, source, run)), Job(making, vocabulary, keep_texts=config.text_mds))
 
 

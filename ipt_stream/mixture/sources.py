@@ -111,6 +111,9 @@ class SourceConfig(Settings):
     checks: ChecksConfig | None = None
     """Of augmented: which of its pairs are kept, by what `ipt-stream analyze` found (keep.py); a document that has none
     left is among the raw texts of the same run. null: all pairs."""
+    converted_alone: bool = False
+    """Of rule-based: only the documents that the run converted are given pairs, the others stay plain text; so it can
+    be compared with the run's own pairs. false: all documents are."""
     passes: float | None = Field(default=None, ge=0)
     """How often training sees the whole source; fractions are fine."""
     ratio: RatioConfig | None = None
@@ -133,6 +136,8 @@ class SourceConfig(Settings):
                            ("shots", Kind.AUGMENTED), ("checks", Kind.AUGMENTED)):  # fmt: skip
             if getattr(self, name) is not None and self.kind is not kind:
                 raise ValueError(f"{name} is for sources of kind {kind} (this is {self.kind})")
+        if self.converted_alone and self.kind is not Kind.RULE_BASED:
+            raise ValueError(f"converted_alone is for sources of kind {Kind.RULE_BASED} (this is {self.kind})")
         if not self.with_text and self.kind is not Kind.AUGMENTED:
             raise ValueError(f"with_text=false is for sources of kind {Kind.AUGMENTED} (this is {self.kind})")
         if self.curve:
@@ -205,6 +210,7 @@ class Making:
         with_text: whether examples hold their raw texts.
         keywords: what rules take for the words of this corpus; None where no rules are used.
         keep: which pairs and documents of a synthesis run are kept; None: all.
+        converted_alone: whether rules look only at documents that the run converted.
     """
 
     seed: int
@@ -212,6 +218,7 @@ class Making:
     with_text: bool = True
     keywords: Keywords | None = None
     keep: Keep | None = None
+    converted_alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,11 +343,18 @@ def texts(unit: Unit, making: Making) -> Iterator[Part]:
                 rendered = [text for example in examples for text in rendered_texts(example, making)]
                 yield Part(rendered, len(documents), kept=kept.counts)
         case SegmentsUnit(references, kind):
-            for found, counts in _kept_texts(references, kind, making.keep):
+            parts = _kept_texts(references, kind, making.keep)
+            for reference, (found, counts) in zip(references, parts, strict=True):
+                mined: set[str] = set()
                 if kind is Kind.RULE_BASED:
-                    made = [_with_rules(item, making) for item in found]
-                else:
-                    made = [Text(item.document_id, item.source, item.text) for item in found]
+                    alone = {row.document_id for row in load_rows(reference)} if making.converted_alone else None
+                    mined = {item.document_id for item in found if alone is None or item.document_id in alone}
+                made = [
+                    _with_rules(item, making)
+                    if item.document_id in mined
+                    else Text(item.document_id, item.source, item.text)
+                    for item in found
+                ]
                 yield Part(made, len(found), kept=counts)
         case ExamplesUnit(examples):
             yield Part([_rendered(example, making.seed) for example in examples], len(examples))
