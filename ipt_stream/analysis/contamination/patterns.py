@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BITS_A_KEY = 64
-"""In one window of 64 or more the table says maybe where there is nothing..."""
+"""In one window of a thousand or more the table says maybe where there is nothing..."""
 CACHED_BITS = 1 << 24
 """... unless the table would then be larger than what a core's cache holds: it has so many bits..."""
 FEWEST_BITS_A_KEY = 8
@@ -39,7 +39,8 @@ class Keys:
         width: values a window.
         top: the hash's base to the power of `width`.
         shift: 64 less the number of bits that choose a place in `bits`.
-        bits: a table of bits, 64 a number.
+        bits: a table of bits, 64 a number. A key sets two of one number: that which its first bits choose, and that
+            of the same number which its next six choose. Both from one place in memory, and hardly ever by chance.
         directory: (2^d + 1,) where in `hashes` those begin whose first d bits are such; about one each.
         directory_shift: 64 less d.
         hashes: (keys,) sorted, each once.
@@ -255,8 +256,10 @@ def _keys(width: int, hashes: NDArray[np.uint64]) -> Keys:
     size = max(16, int(wanted - 1).bit_length())
     shift = np.uint64(64 - size)
     bits = np.zeros(1 << (size - 6), np.uint64)
+    six, last, one = np.uint64(6), np.uint64(63), np.uint64(1)
     place = unique >> shift
-    np.bitwise_or.at(bits, (place >> np.uint64(6)).astype(np.int64), np.uint64(1) << (place & np.uint64(63)))
+    both = (one << (place & last)) | (one << ((unique >> (shift - six)) & last))
+    np.bitwise_or.at(bits, (place >> six).astype(np.int64), both)
     ends = np.append(first, hashes.size).astype(np.int64)
     places = max(8, int(unique.size).bit_length())
     beginnings = np.arange(1 << places, dtype=np.uint64) << np.uint64(64 - places)

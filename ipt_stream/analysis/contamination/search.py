@@ -36,9 +36,9 @@ def find_patterns(text_codes: Codes, patterns: Patterns, ignore_case: bool) -> H
     """All places of all patterns in a text, also those that overlap."""
     import numpy as np
 
-    letters, places = np.empty(text_codes.size + 1, np.uint32), np.empty(text_codes.size + 1, np.int64)
-    count = loops().fold(text_codes, search_table(ignore_case), letters, places)
-    letters = letters[:count]
+    table = search_table(ignore_case)
+    letters = np.empty(text_codes.size + 1, np.uint32)
+    letters = letters[: loops().fold(text_codes, table, letters)]
     keys = patterns.keys
     arguments = (
         letters, keys.width, keys.top, keys.bits, keys.shift, keys.directory, keys.directory_shift, keys.hashes,
@@ -47,6 +47,8 @@ def find_patterns(text_codes: Codes, patterns: Patterns, ignore_case: bool) -> H
     found, starts = _with_room(loops().find, arguments, 2)
     if not found.size:
         return Hits(found, starts, starts)
+    places = np.empty(text_codes.size + 1, np.int64)  # in hardly any batch: so not written while folding
+    loops().places(text_codes, table, places)
     lengths = patterns.begin[found + 1] - patterns.begin[found]
     return Hits(found, places[starts], places[starts + lengths - 1] + 1)
 
@@ -79,9 +81,10 @@ def _with_room(loop: Callable[..., int], arguments: tuple[Any, ...], outputs: in
 
 
 class Loops(NamedTuple):
-    """The compiled loops: see `loops`. Both count all hits, and write those that there is room for."""
+    """The compiled loops: see `loops`. Both that find count all hits, and write those that there is room for."""
 
     fold: Callable[..., int]
+    places: Callable[..., None]
     find: Callable[..., int]
     find_ngrams: Callable[..., int]
 
@@ -96,14 +99,29 @@ def loops() -> Loops:
     zero, one, half, border = np.uint64(0), np.uint64(1), np.uint64(31), np.uint32(ord(BORDER))
 
     @numba.njit  # type: ignore[untyped-decorator,unused-ignore]
-    def fold(text: Codes, table: Codes, out: Codes, places: NDArray[np.int64]) -> int:
-        """Letters and digits, and where each stands; written always, kept where it counts. One place more than text."""
-        count = 0
+    def fold(text: Codes, table: Codes, out: Codes) -> int:
+        """Letters and digits; written always, kept where it counts: so there is no branch to guess wrong."""
+        count = zero  # unsigned, so that no index is looked at for being negative
         for i in range(text.size):
             kept = table[text[i]]
-            out[count], places[count] = kept, i
-            count += kept != 0
-        return count
+            out[count] = kept
+            count += np.uint64(kept != 0)
+        return np.int64(count)
+
+    @numba.njit  # type: ignore[untyped-decorator,unused-ignore]
+    def places(text: Codes, table: Codes, out: NDArray[np.int64]) -> None:
+        """Where in a text each of its letters and digits stands."""
+        count = zero
+        for i in range(text.size):
+            out[count] = i
+            count += np.uint64(table[text[i]] != 0)
+
+    @numba.njit  # type: ignore[untyped-decorator,unused-ignore]
+    def may_be(value: np.uint64, bits: NDArray[np.uint64], shift: np.uint64) -> bool:
+        """Whether both bits of a hash are set; see `patterns.Keys`."""
+        place = value >> shift
+        word = bits[place >> six]
+        return bool((word >> (place & last)) & (word >> ((value >> (shift - six)) & last)) & one != zero)
 
     @numba.njit  # type: ignore[untyped-decorator,unused-ignore]
     def look_up(
@@ -124,16 +142,19 @@ def loops() -> Loops:
         begin: NDArray[np.int64], pattern_letters: Codes, out_pattern: NDArray[np.int64], out_start: NDArray[np.int64],
     ) -> int:  # fmt: skip
         count = 0
+        if letters.size < width:
+            return count
         value = zero
-        for i in range(min(width - 1, letters.size)):
+        for i in range(width - 1):
             value = value * base + np.uint64(letters[i])
         gone = zero
-        for i in range(width - 1, letters.size):
-            value = value * base + (np.uint64(letters[i]) - top * gone)
-            gone = np.uint64(letters[i - width + 1])
-            place = value >> shift
-            if (bits[place >> six] >> (place & last)) & one == zero:
+        back = np.uint64(width - 1)
+        for end in range(back, np.uint64(letters.size)):
+            value = value * base + (np.uint64(letters[end]) - top * gone)
+            gone = np.uint64(letters[end - back])
+            if not may_be(value, bits, shift):
                 continue
+            i = np.int64(end)
             key = look_up(value, directory, directory_shift, hashes)
             if key < 0:
                 continue
@@ -156,11 +177,13 @@ def loops() -> Loops:
 
     @numba.njit  # type: ignore[untyped-decorator,unused-ignore]
     def is_ngram(text: Codes, table: Codes, start: int, stop: int, letters: Codes, begin: int, end: int) -> bool:
-        """Whether the words from `start` to before `stop` are those letters, with a space between words."""
+        """Whether the words from `start` to before `stop` are those letters, a space between words, in one text."""
         at, between = begin, False
         for i in range(start, stop):
             kept = table[text[i]]
             if kept == 0:
+                if text[i] == border:
+                    return False
                 between = True
                 continue
             if between:
@@ -174,48 +197,54 @@ def loops() -> Loops:
         return bool(at == end)
 
     @numba.njit  # type: ignore[untyped-decorator,unused-ignore]
+    def hash_words(text: Codes, table: Codes, hashes: NDArray[np.uint64], stops: NDArray[np.int64]) -> int:
+        """As `folding.split`, but with no branch to guess wrong: as words end where nobody knows, that took most."""
+        count, word, within = zero, one, False
+        for i in range(text.size):
+            kept = table[text[i]]
+            is_letter = kept != 0
+            hashes[count], stops[count] = word, i
+            count += np.uint64(within and not is_letter)
+            word = word * base + np.uint64(kept) if is_letter else one
+            within = is_letter
+        if within:
+            hashes[count], stops[count] = word, text.size
+            count += one
+        for i in range(np.int64(count)):
+            word = (hashes[i] ^ (hashes[i] >> half)) * mixer  # as `folding.mix`
+            hashes[i] = word ^ (word >> half)
+        return np.int64(count)
+
+    @numba.njit  # type: ignore[untyped-decorator,unused-ignore]
     def find_words(
         text: Codes, table: Codes, width: int, top: np.uint64, bits: NDArray[np.uint64], shift: np.uint64,
         directory: NDArray[np.int64], directory_shift: np.uint64, hashes: NDArray[np.uint64],
         first: NDArray[np.int64], begin: NDArray[np.int64], end: NDArray[np.int64],
         letters: Codes, out_ngram: NDArray[np.int64], out_start: NDArray[np.int64], out_stop: NDArray[np.int64],
     ) -> int:  # fmt: skip
-        count = seen = 0
-        start = -1
-        word = value = zero
-        words, starts = np.zeros(width, np.uint64), np.zeros(width, np.int64)  # of the last so many words, in a ring
-        slot = 0
-        for i in range(text.size + 1):
-            kept = table[text[i]] if i < text.size else np.uint32(0)
-            if kept != 0:
-                if start < 0:
-                    start, word = i, one
-                word = word * base + np.uint64(kept)
+        most = text.size // 2 + 2
+        words, stops = np.empty(most, np.uint64), np.empty(most, np.int64)
+        seen = hash_words(text, table, words, stops)
+        count = 0
+        value = gone = zero
+        for i in range(min(width - 1, seen)):
+            value = value * base + words[i]
+        for i in range(width - 1, seen):
+            value = value * base + (words[i] - top * gone)
+            gone = words[i - width + 1]
+            if not may_be(value, bits, shift):
                 continue
-            is_border = i < text.size and text[i] == border
-            if start < 0:
-                if is_border:
-                    seen = 0
+            key = look_up(value, directory, directory_shift, hashes)
+            if key < 0:
                 continue
-            word = (word ^ (word >> half)) * mixer  # as `folding.mix`
-            word = word ^ (word >> half)
-            value = value * base + (word - top * words[slot])
-            words[slot], starts[slot] = word, start
-            slot = slot + 1 if slot + 1 < width else 0
-            seen += 1
-            start = -1
-            if seen >= width:
-                place = value >> shift
-                if (bits[place >> six] >> (place & last)) & one != zero:
-                    key = look_up(value, directory, directory_shift, hashes)
-                    if key >= 0:
-                        for ngram in range(first[key], first[key + 1]):
-                            if is_ngram(text, table, starts[slot], i, letters, begin[ngram], end[ngram]):
-                                if count < out_ngram.size:
-                                    out_ngram[count], out_start[count], out_stop[count] = ngram, starts[slot], i
-                                count += 1
-            if is_border:
-                seen = 0
+            start, stop = stops[i - width] if i >= width else 0, stops[i]
+            while table[text[start]] == 0:
+                start += 1
+            for ngram in range(first[key], first[key + 1]):
+                if is_ngram(text, table, start, stop, letters, begin[ngram], end[ngram]):
+                    if count < out_ngram.size:
+                        out_ngram[count], out_start[count], out_stop[count] = ngram, start, stop
+                    count += 1
         return count
 
-    return Loops(fold, find, find_words)
+    return Loops(fold, places, find, find_words)
