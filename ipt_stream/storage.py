@@ -294,6 +294,20 @@ def read_bytes(path: str) -> bytes:
         return content
 
 
+def read_range(path: str, start: int, stop: int) -> bytes:
+    """Bytes `start` to `stop` of the file at `path`, fewer at its end. Raises `StorageError` where it can't be read."""
+    if stop <= start:
+        return b""
+    with _reported("read", path):
+        if is_remote(path):
+            fs, inner = filesystem(path)
+            content: bytes = fs.cat_file(inner, start=start, end=stop)
+            return content
+        with open(local(path), "rb") as file:
+            file.seek(start)
+            return file.read(stop - start)
+
+
 def read_many(paths: Sequence[str]) -> Iterator[bytes]:
     """The whole contents of the files at `paths`, in order; objects by 16 threads, at most 32 of them held.
 

@@ -116,7 +116,10 @@ def plotted_part(name: str, words: Sequence[str] = ("grounded", "copied", "inven
         name,
         "Checks of each pair",
         "What can be told of a pair without a judge: grounding, repetition, language.",
-        (Headline("Grounded pairs", "87.2%", "all 1,999 pairs"), Headline("Duplicates", "12")),
+        (
+            Headline("Grounded pairs", "87.2%", "all 1,999 pairs", how="The share of pairs with grounding >= 0.25."),
+            Headline("Duplicates", "12", how="Counted by hash."),
+        ),
         (
             Table(
                 "Pairs by check",
@@ -137,13 +140,13 @@ def plotted_part(name: str, words: Sequence[str] = ("grounded", "copied", "inven
             Plot("Shares", "bar", "kind", "share of pairs", (
                 Series("texts", tuple(words), (0.5, 0.3, 0.2), (0.45, 0.27, 0.1), (0.55, 0.33, 0.3)),
                 Series("pairs", tuple(words), (0.4, 0.4, 0.2)),
-            ), percent=True),
+            ), percent=True, how="Counted over all texts and pairs."),
             Plot("Openings", "bar", "verb and object", "pairs", (
                 Series("pairs", places, tuple(float(100 - 5 * n) for n in range(len(places)))),
-            )),
+            ), how="By rules for English."),
             Plot("Length and score", "point", "tokens", "log-probability", (
                 Series("pairs", (10.0, 20.0, 35.0, 80.0), (-0.1, -0.5, -1.25, -0.3), labels=("a", "b", "c", "d")),
-            )),
+            ), how="A point a bucket of pairs."),
         ),
     )  # fmt: skip
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from judged import ScriptedJudge, completion, endpoint, judge
 
+from ipt_stream.analysis.inputs import Inputs
 from ipt_stream.analysis.judging.asking import (
     Answer,
     Asked,
@@ -22,11 +24,18 @@ from ipt_stream.analysis.judging.asking import (
 )
 from ipt_stream.analysis.judging.local import LocalJudge, chat_prompt
 from ipt_stream.analysis.judging.settings import JudgeSettings
-from ipt_stream.analysis.local_model import LocalModel, special_texts
+from ipt_stream.analysis.local_model import LocalModel, Reply, special_texts
+from ipt_stream.analysis.part import read_part
+from ipt_stream.analysis.synthesizer import SynthesizerSettings, analyze_synthesizer
 from ipt_stream.config import build
+from ipt_stream.corpus.pair import Pair
 from ipt_stream.errors import ConfigError, EngineError, EvaluationError, InputError
 from ipt_stream.synthesis.engine import EngineConfig
 from ipt_stream.synthesis.engine_process import OWNER_VARIABLE
+from ipt_stream.synthesis.parse import parse
+from ipt_stream.synthesis.prompt import EOS, PAIR_CLOSE
+from ipt_stream.tuning.pairs import TuningExample, TuningSource, examples_text
+from ipt_stream.tuning.quality import pairs_f1
 
 SCHEMA = {
     "type": "object",
@@ -289,8 +298,69 @@ def test_a_local_model_keeps_to_the_schema_stops_and_scores(
             assert said["colour"] in ("red", "blue") and isinstance(said["sure"], bool), index
             assert answer.tokens_in > 10 and 0 < answer.tokens_out <= 48
         _stops_and_scores(local._model, model_folder)
+        _measures_a_synthesizer(local._model, engine, tmp_path)
     settings = JudgeSettings(local=engine)
     assert settings.identity()["local"]["model"].startswith("sha256:")
+
+
+class _Recorded:
+    """The model of the one engine, which stays open; remembers what it was asked and wrote."""
+
+    def __init__(self, model: LocalModel) -> None:
+        self.window, self.begin, self.markers = model.window, model.begin, model.markers
+        self.length, self.score = model.length, model.score
+        self._model = model
+        self.asked: list[tuple[list[str], tuple[str, ...], list[Reply]]] = []
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        max_new_tokens: int,
+        stop: Sequence[str] = (),
+        schemas: Sequence[Mapping[str, Any]] | None = None,
+    ) -> list[Reply]:
+        replies = self._model.generate(prompts, max_new_tokens, stop, schemas)
+        self.asked.append((list(prompts), tuple(stop), replies))
+        return replies
+
+    def close(self) -> None:
+        """It is its owner's."""
+
+
+def _measures_a_synthesizer(model: LocalModel, engine: EngineConfig, folder: Path) -> None:
+    """`analyze synthesizer` on a real engine: responses, then four texts zero-shot and with three shots each."""
+    made = [
+        TuningExample("quiz", f"the river and mill {n}", (Pair(f"who is {n}?", f"the miller {n}"),)) for n in range(7)
+    ]
+    (folder / "quiz.jsonl").write_bytes(examples_text(made))
+    seen = (TuningSource(path=str(folder / "quiz.jsonl")),)
+    settings = SynthesizerSettings(models={"tuned": engine}, seen=seen, texts=4, responses=2, shots=3)
+    asked = _Recorded(model)
+    output = str(folder / "synthesizer")
+    report = analyze_synthesizer(Inputs(), settings, output, lambda _: asked)
+    _, zero, few = asked.asked
+    assert [len(prompts) for prompts, _, _ in asked.asked] == [2, 4, 4]
+    assert [stop for _, stop, _ in asked.asked] == [(PAIR_CLOSE,), (EOS,), (EOS,)]
+    assert {prompt.count("<CON>") for prompt in zero[0]} == {1} and {prompt.count("<CON>") for prompt in few[0]} == {4}
+    for prompts, stop, replies in asked.asked:
+        for prompt, reply in zip(prompts, replies, strict=True):
+            assert reply.prompt_tokens == model.length(prompt) and stop[0] not in reply.text
+            assert 0 < reply.generated_tokens <= engine.max_new_tokens
+    assert any(reply.text for _, _, replies in (zero, few) for reply in replies)
+    gold = {prompt: item for item in made for prompt in zero[0] if item.context in prompt}
+    record = json.loads((folder / "synthesizer" / "models" / "tuned.json").read_text())["seen"]
+    for measure, (_, _, replies) in (("zero", zero), ("few", few)):
+        expected = [
+            pairs_f1(parse(reply.text).pairs, gold[prompt].pairs)
+            for prompt, reply in zip(zero[0], replies, strict=True)
+        ]
+        assert [one["score"] for one in record[measure]] == expected, measure
+    assert len(record["responses"]) == 2
+    (quality,) = (row for row in read_part(output).tables[0].rows if row[0] == "pair quality, few-shot")
+    assert quality[1:3] == ("seen", 4)
+    assert report.figures["tuned/seen/response accuracy"] == pytest.approx(
+        sum(one["score"] for one in record["responses"]) / 2, abs=1e-4
+    )
 
 
 def _stops_and_scores(model: LocalModel, folder: Path) -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 from report_world import plain_rows, write_run
 
-from ipt_stream.analysis.analyze import AnalyzeConfig, analyze
+from ipt_stream.analysis.analyze import AnalyzeConfig, analyze, named_analyses
 from ipt_stream.analysis.report.publish import ReportSettings
 from ipt_stream.analysis.summary import SummarySettings
 from ipt_stream.cli import main
 from ipt_stream.config import build
 from ipt_stream.errors import ConfigError, LedgerError
+from ipt_stream.recipe import load_recipe
+
+CONFIGS = Path(__file__).parents[1] / "jobs" / "configs"
+NAMES = ("summary", "checks", "synthesizer", "quality", "domains", "contamination", "diversity")
 
 
 @pytest.fixture
@@ -78,6 +83,34 @@ def test_the_verb_runs_it(run: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["analyze", str(file), "summary.examples=1", "report.examples=3"]) == 0
     assert "3 examples" in capsys.readouterr().out
     assert main(["analyze", str(file)]) == 2
+
+
+def test_the_commented_settings_of_the_example_are_ready_to_use() -> None:
+    text = (CONFIGS / "analyze.yaml").read_text()
+    assert build(AnalyzeConfig, yaml.safe_load(text), "analyze.yaml").synthesizer is None
+    uncommented = re.sub(r"(?m)^#(?! \S)", "", text)
+    config = build(AnalyzeConfig, yaml.safe_load(uncommented), "analyze.yaml")
+    assert [analysis.name for analysis in named_analyses(config)] == list(NAMES)
+    assert config.quality is not None and config.quality.judge is not None and config.quality.judge.endpoint is not None
+    endpoint = config.quality.judge.endpoint
+    assert (endpoint.price_in, endpoint.price_out, endpoint.currency) == (0.15, 0.6, "USD")
+    assert endpoint.key_variable == "OPENAI_API_KEY"
+    assert config.quality.labels == {"ada": "out/sheet-ada.csv"}
+    assert config.domains is not None and config.domains.classifier is not None
+    assert config.synthesizer is not None and config.synthesizer.helpfulness is not None
+    assert config.synthesizer.models["tuned"].max_model_len == 1536
+    assert config.synthesizer.helpfulness.model.max_model_len == 512
+
+
+def test_the_demo_analyzes_its_synthesizer_in_brief() -> None:
+    step = load_recipe(str(CONFIGS / "demo.yaml")).steps[-1]
+    assert step.verb == "analyze" and {"world", "synthesizer"} <= set(step.upstream)
+    config = build(AnalyzeConfig, dict(step.settings), "demo.yaml")
+    assert config.synthesizer is not None
+    assert [analysis.name for analysis in named_analyses(config)] == [name for name in NAMES if name != "domains"]
+    assert config.synthesizer.models["tuned"].model == "out/demo/synthesizer/model"
+    assert config.synthesizer.texts <= 30 and config.synthesizer.responses <= 60, "a minute of the demo"
+    assert config.world == "out/demo/world", "whose tuning data it is measured on"
 
 
 def test_sections_have_defaults() -> None:

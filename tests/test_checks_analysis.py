@@ -23,6 +23,8 @@ from ipt_stream.config import build
 from ipt_stream.corpus.document import Document
 from ipt_stream.corpus.pair import Pair
 from ipt_stream.errors import ConfigError, InputError, LedgerError
+from ipt_stream.mixture.keep import ChecksConfig, keep_rows, open_keep
+from ipt_stream.synthesis.results import list_segments, load_rows
 from ipt_stream.synthesis.segment import SegmentRow
 
 # Ray's DataContext sets fields of its own that it warns of.
@@ -140,18 +142,19 @@ def test_what_was_done_is_not_done_again_and_workers_give_the_same(
     done: list[str] = []
     whole = module.check_segment
 
-    def stopping(reference: Any, job: Any) -> Any:
+    def stopping(reference: Any, number: int, job: Any) -> Any:
         if len(done) == 2:
             raise KeyboardInterrupt
         done.append(reference.path)
-        return whole(reference, job)
+        return whole(reference, number, job)
 
     monkeypatch.setattr(module, "check_segment", stopping)
     with pytest.raises(KeyboardInterrupt):
         analyze(run, tmp_path, world=str(world))
     monkeypatch.undo()
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("segment-*")}
-    assert len(kept) == 2 and not (tmp_path / "checks.json").exists()
+    kept |= {path: path.stat().st_mtime_ns for part in ("keys", "repeats") for path in (tmp_path / part).iterdir()}
+    assert len(kept) == 2 + 4 + 1 and not (tmp_path / "checks.json").exists()
     analyze(run, tmp_path, world=str(world), cores=2)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     for path in checked.rglob("*"):
@@ -171,7 +174,7 @@ def test_a_run_of_before_there_were_log_probabilities_has_none(tmp_path: Path) -
     assert columns["numbers"]["type"] == "int" and columns["duplicate"]["type"] == "bool"
 
 
-def test_duplicates_are_told_within_a_segment_and_counted_over_the_run(tmp_path: Path) -> None:
+def test_duplicates_are_told_within_a_segment_and_over_the_run_and_mix_leaves_them_out(tmp_path: Path) -> None:
     same = (Pair("Who was it?", "The miller."), Pair("Who was it", "the miller!"))
 
     def make(document: Document, start: int) -> SegmentRow:
@@ -180,7 +183,15 @@ def test_duplicates_are_told_within_a_segment_and_counted_over_the_run(tmp_path:
     run = make_run(tmp_path / "run", documents=4, rows_a_segment=2, make=make)
     report = analyze(run, tmp_path / "out", keys_at_once=3)
     assert [row["duplicate"] for row in rows_of(tmp_path / "out")] == [False, True, True, True] * 2
-    assert report.figures["pairs_again"] == 8 - 2
+    assert [row["repeated"] for row in rows_of(tmp_path / "out")] == [False, False, *[True] * 6]
+    assert report.figures["pairs_again"] == report.figures["repeated_flagged"] == 8 - 2
+    references = list_segments(str(run))
+    keep = open_keep(
+        ChecksConfig(directory=str(tmp_path / "out"), keep={"repeated": False}), references, str(run), frozenset()
+    )
+    kept = [keep_rows(load_rows(reference), reference, keep) for reference in references]
+    assert [[row.pairs for row in found.rows] for found in kept] == [[same, ()], [(), ()]]
+    assert [found.counts["dropped.repeated"] for found in kept] == [2, 4]
 
 
 def test_what_can_not_be_checked_is_refused(run: Path, tmp_path: Path) -> None:

@@ -21,8 +21,9 @@ from ipt_stream.analysis.checks.measure import (
     roc_area,
     thin,
 )
-from ipt_stream.analysis.checks.repeats import count_repeats
+from ipt_stream.analysis.checks.repeats import find_repeats, pass_paths, read_repeated
 from ipt_stream.analysis.checks.report import bins
+from ipt_stream.errors import InputError
 
 BY_NAME = {check.name: check for check in CHECKS}
 GROUNDED, NUMBERS, LOGPROB = BY_NAME["grounded"], BY_NAME["numbers"], BY_NAME["logprob"]
@@ -160,14 +161,45 @@ def test_repeats_are_counted_whatever_fits_in_memory(tmp_path: Path, at_once: in
     paths = [str(tmp_path / f"{i}.u64") for i in range(3)]
     for number, path in enumerate(paths):
         storage.publish_bytes(path, b"".join(key.to_bytes(8, "little") for key in keys[number::3]))
-    found = count_repeats(paths, len(keys), at_once)
+    sizes = [len(keys[number::3]) for number in range(3)]
+    passes = pass_paths(str(tmp_path / "repeats"), len(keys), at_once)
+    assert len(passes) == -(-len(keys) // at_once)
+    found = find_repeats(paths, sizes, passes)
     assert (found.pairs, found.distinct, found.again) == (22, 5, 17)
     assert found.buckets == ((1, 1), (2, 4), (1, 5), (1, 12), (0, 0))
+    seen: set[int] = set()
+    for number in range(3):
+        expected = {place for place, key in enumerate(keys[number::3])
+                    if key in seen or key in keys[number::3][:place]}  # fmt: skip
+        assert read_repeated(passes, number, 3) == expected
+        seen |= set(keys[number::3])
+
+
+def test_a_pass_over_the_keys_is_done_once_and_by_its_own_files_alone(tmp_path: Path) -> None:
+    paths = [str(tmp_path / name) for name in ("a", "b")]
+    for path in paths:
+        storage.publish_bytes(path, b"".join(key.to_bytes(8, "little") for key in (4, 5, 5)))
+    passes = pass_paths(str(tmp_path / "repeats"), 6, 3)
+    found = find_repeats(paths, [3, 3], passes)
+    assert (found.pairs, found.distinct) == (6, 2)
+    assert [read_repeated(passes, number, 2) for number in (0, 1)] == [{2}, {0, 1, 2}]
+    Path(passes[1]).unlink()
+    made = Path(passes[0]).stat().st_mtime_ns
+    assert find_repeats(paths, [3, 3], passes) == found
+    assert Path(passes[0]).stat().st_mtime_ns == made
+    Path(passes[1]).unlink()
+    with pytest.raises(InputError, match=r"b does not hold the keys of its segment; wanted: 16 bytes; got: 24"):
+        find_repeats(paths, [3, 2], passes)
+    Path(passes[0]).write_bytes(bytes(8))
+    with pytest.raises(InputError, match=r"0000-of-0002\.u64 is too short"):
+        read_repeated(passes, 1, 2)
 
 
 def test_a_run_without_pairs_repeats_nothing(tmp_path: Path) -> None:
     storage.publish_bytes(str(tmp_path / "a"), b"")
-    assert count_repeats([str(tmp_path / "a")], 0, 10).pairs == 0
+    passes = pass_paths(str(tmp_path / "repeats"), 0, 10)
+    assert find_repeats([str(tmp_path / "a")], [0], passes).pairs == 0
+    assert read_repeated(passes, 0, 1) == set()
 
 
 def test_fractions_on_the_grid_stay_where_they_are() -> None:

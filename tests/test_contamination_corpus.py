@@ -277,13 +277,17 @@ def test_the_part_stands_beside_the_papers_table(tmp_path: Path) -> None:
     shard = write_lines(tmp_path / "shard.jsonl", [{"text": f"{SECRET} <script>alert(1)</script>"}])
     piqa = write_lines(
         tmp_path / "piqa.jsonl",
-        [{"query": SECRET, "choices": ["yes", "no"], "gold": 0}, {"query": QUIET, "choices": ["a", "b"], "gold": 1}],
-    )
+        [{"query": SECRET, "choices": ["yes", "no"], "gold": 0}, {"query": QUIET, "choices": ["a", "b"], "gold": 1},
+         {"query": "Why?", "choices": ["so", "no"], "gold": 0}],
+    )  # fmt: skip
     settings = {"tasks": {"piqa": {"path": str(piqa)}}, "shards": {"shards": [str(shard)]}, "substrings": 50}
     analyze(tmp_path / "out", settings)
     part = read_part(str(tmp_path / "out"))
     table = part.tables[0]
-    assert table.rows[0] == ("piqa", 2, 2, 1, 1, 0, 0, 1, 1838, 3, 3, 0)
+    assert table.rows[0] == ("piqa", 3, 2, 1, 1, 0, 0, 1, 1838, 3, 3, 0)
+    assert "unlike in the GPT-4 report: 1 examples of fewer than 20." in table.note
+    assert "examples of fewer than 20 letters and digits (setting minimum_characters; here 1)" in table.how
+    assert part.headlines[0].note == "2 examples, 1 documents; 1 examples too short to be searched for"
     assert set(table.paper) == {"paper: examples", "paper: raw", "paper: augmented", "paper: pairs"}
     assert part.headlines[0].value == "1 (50.00%)"
     assert [table.title for table in part.tables][-1] == "Where they are"

@@ -300,7 +300,10 @@ def test_a_condition_that_can_not_be_read_is_refused(
 @pytest.mark.parametrize(
     ("keep", "said"),
     [
-        ({"grunded": ">= 0.5"}, r"no check 'grunded' in .*; wanted: duplicate, grounded.*did you mean 'grounded'"),
+        (
+            {"grunded": ">= 0.5"},
+            r"no check 'grunded' in .*; wanted: duplicate, grounded.*repeated.*did you mean 'grounded'",
+        ),
         ({"duplicate": "<= 0"}, r"the condition on duplicate is not of its type; wanted: true or false"),
         ({"grounded": True}, r"the condition on grounded is not of its type; wanted: a comparison with a number"),
     ],

@@ -7,6 +7,8 @@ import hashlib
 import json
 import re
 import zlib
+from dataclasses import replace
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from mixture_world import make_run
 from report_world import checked, evil_rows, plain_rows, plotted_part, write_checks, write_part, write_run
 
 from ipt_stream.analysis.inputs import Inputs
-from ipt_stream.analysis.part import Part, Plot, Series, Table
+from ipt_stream.analysis.part import Headline, Part, Plot, Series, Table, publish_part
 from ipt_stream.analysis.report.checks import CheckColumns, read_condition
 from ipt_stream.analysis.report.examples import apart, collect, compress
 from ipt_stream.analysis.report.page import Facts, Section, assemble, policy, script_json
@@ -206,6 +208,7 @@ def test_cells_as_people_read_them() -> None:
         ((1234, 0.617, 12.345, "about 5"), (5, 1.0, 3.0, None), (None, 0.0004, float("nan"), "52")),
         percent=("share",),
         paper=("words",),
+        how="by hand",
     )
     assert [column_cells(table, index) for index in range(4)] == [
         ["1,234", "5", ""],
@@ -213,15 +216,16 @@ def test_cells_as_people_read_them() -> None:
         ["12.35", "3.00", "–"],
         ["about 5", "", "52"],
     ]
-    assert column_cells(Table("t", ("a",), ((0.0004,), (0.0,)), percent=("a",)), 0) == ["0.04%", "0.00%"]
-    assert column_cells(Table("t", ("a",), ((2.0,), (3.0,))), 0) == ["2", "3"]
+    assert column_cells(Table("t", ("a",), ((0.0004,), (0.0,)), percent=("a",), how="by hand"), 0) == ["0.04%", "0.00%"]
+    assert column_cells(Table("t", ("a",), ((2.0,), (3.0,)), how="by hand"), 0) == ["2", "3"]
     shown = grid_html(table)
     assert '<th scope="col" class="number words paper">words (paper)</th>' in shown
     assert '<th scope="row" class="number">1,234</th><td class="number">61.7%</td>' in shown
 
 
 def test_a_plots_values_are_a_table_too() -> None:
-    plot = Plot("p", "line", "x", "y", (Series("a", (1.0, 2.0), (0.5, 0.25), (0.4, 0.2), (0.6, 0.3)),), percent=True)
+    series = Series("a", (1.0, 2.0), (0.5, 0.25), (0.4, 0.2), (0.6, 0.3))
+    plot = Plot("p", "line", "x", "y", (series,), percent=True, how="by hand")
     table = plot_table(plot)
     assert table.columns == ("series", "x", "y", "low", "high")
     assert table.rows == (("a", 1.0, 0.5, 0.4, 0.6), ("a", 2.0, 0.25, 0.2, 0.3))
@@ -265,6 +269,33 @@ def test_nothing_of_the_data_becomes_an_element(tmp_path: Path) -> None:
     data = json.loads(elements.scripts[0])
     assert data["plots"][1]["series"][0]["x"] == list(EVIL)
     assert all(re.fullmatch(r"[A-Za-z0-9+/=]+", block) for block in elements.scripts[1:-1])
+
+
+def test_the_page_says_of_each_figure_how_it_was_made(tmp_path: Path) -> None:
+    part = plotted_part("checks")
+    facts = Facts("t", {}, "it", "")
+    page = assemble([Section(part, "out", {})], None, facts).decode()
+    folded = page.partition('id="methods"')[2]
+    for title, how in (
+        *((headline.label, headline.how) for headline in part.headlines),
+        *((table.title, table.how) for table in part.tables),
+        *((plot.title, plot.how) for plot in part.plots),
+    ):
+        assert f'<th scope="row">{escape(title)}</th><td>{escape(how)}</td>' in folded
+    assert folded.count('<th scope="row">') == len(part.headlines) + len(part.tables) + len(part.plots)
+
+
+@pytest.mark.parametrize("kind", ["headlines", "tables", "plots"])
+def test_a_figure_that_does_not_say_how_it_was_made_is_not_published(tmp_path: Path, kind: str) -> None:
+    part = plotted_part("checks")
+    shown = getattr(part, kind)
+    silent = replace(part, **{kind: (replace(shown[0], how=" "), *shown[1:])})
+    title = getattr(shown[0], "label", None) or shown[0].title
+    with pytest.raises(ValueError, match=f"does not say how these were made: {re.escape(title)}$"):
+        publish_part(str(tmp_path), silent)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(TypeError, match="how"):
+        Headline("Pairs", "12")  # type: ignore[call-arg]
 
 
 def test_the_policy_names_just_the_blocks_that_are_there(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def domains_part(
         tables.append(bill_table(judge, labels.bill))
     cover = coverage_of(labels.found)
     headlines = [
-        Headline(f"domain {name}", f"{estimate.value:.1%}", f"{estimate.n:,} texts; by {labels.by}")
+        Headline(f"domain {name}", f"{estimate.value:.1%}", f"{estimate.n:,} texts; by {labels.by}", how=_how(labels))
         for name, estimate in cover.named().items()
         if estimate.n
     ]
@@ -137,8 +137,16 @@ def _table_11(labels: Labels) -> Table:
         paper=("paper",),
         note="Coverage: the share of a text's domains that its pairs have too, together; multi-domain: of texts with "
         "more than one. Overlap: domains of both over domains of either. low and high: the 95% interval of the mean.",
-        how=f"Domains said by {labels.by}, of each text and of each pair alone, without its text.",
+        how=_how(labels),
     )
+
+
+def _said_by(labels: Labels) -> str:
+    return f"Domains said by {labels.by}, of each text and of each pair alone, without its text."
+
+
+def _how(labels: Labels) -> str:
+    return f"{_said_by(labels)} Each measure is taken of a text with the union of its pairs' domains, then averaged."
 
 
 def _shares(counts: Counter[str], names: Sequence[str]) -> list[Estimate]:
@@ -163,6 +171,7 @@ def _table_12(labels: Labels, tuning: Counter[str]) -> Table:
         paper=PAPER_COLUMNS,
         note="Shares of all domains said; a text of several counts once for each. Tuning data: shares of its sources, "
         "by what their source files state, without those of several domains. low and high: the 95% interval (Wilson).",
+        how=f"{_said_by(labels)} Counted over all texts and over all pairs of the sample (domains.jsonl).",
     )
 
 
@@ -180,6 +189,7 @@ def _plot_12(labels: Labels) -> Plot:
         y_label="share of all domains said",
         series=tuple(series),
         percent=True,
+        how=f"{_said_by(labels)} The shares of the table, with Wilson's 95% intervals.",
     )
 
 
@@ -205,6 +215,8 @@ def _by_domain(scenarios: Sequence[tuple[str, str, str]]) -> Table:
         rows=tuple(rows),
         percent=tuple(names),
         note="Of the pairs that the quality analysis put into a category; a pair of several domains counts for each.",
+        how="Domains as in the tables above; category and scenario by the quality analysis' first rater that gives one "
+        "(its judgements.jsonl), of the pairs that are in both samples.",
     )
 
 
@@ -216,6 +228,8 @@ def _classifier(accuracy: Estimate, by: str) -> Table:
         percent=("accuracy", "low", "high"),
         note="On lines held out, the likeliest domain alone. low and high: the 95% interval (Wilson). What it "
         "makes of pairs, which are shorter than what it was trained on, may be worse.",
+        how="Logistic regression on hashed words and pairs of words. The lines held out are chosen by a hash of their "
+        "text and not trained on (analysis/domain_labels.py).",
     )
 
 

@@ -1,4 +1,4 @@
-"""What an analysis hands to the report: headline figures, tables, plots, and how each number was made.
+"""What an analysis hands to the report: headline figures, tables, plots, and of each how its numbers were made.
 
 An analysis writes its own records (JSON, Parquet) for machines and one `part.json` for the report. Cells and labels
 are plain text or numbers: the report escapes them, so that they may hold text of the corpus.
@@ -7,7 +7,7 @@ are plain text or numbers: the report escapes them, so that they may hold text o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from ipt_stream import storage
@@ -25,11 +25,13 @@ class Headline:
         label: what it is, in a few words.
         value: the figure as shown, with its unit ("87.2%", "1.3 B tokens").
         note: what it was measured on, in a few words.
+        how: the command or the method that made it.
     """
 
     label: str
     value: str
     note: str = ""
+    how: str = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Table:
     percent: tuple[str, ...] = ()
     paper: tuple[str, ...] = ()
     note: str = ""
-    how: str = ""
+    how: str = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ class Plot:
     series: tuple[Series, ...]
     percent: bool = False
     note: str = ""
-    how: str = ""
+    how: str = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +128,14 @@ def publish_part(output: str, part: Part) -> None:
     """Write `part` to `output`/part.json.
 
     Raises:
-        ValueError: a row of a table is not as long as its columns, or a series has lists of other lengths.
+        ValueError: a figure does not say how it was made, a row of a table is not as long as its columns, or a series
+            has lists of other lengths.
     """
+    silent = [headline.label for headline in part.headlines if not headline.how.strip()]
+    silent += [table.title for table in part.tables if not table.how.strip()]
+    silent += [plot.title for plot in part.plots if not plot.how.strip()]
+    if silent:
+        raise ValueError(f"part {part.name!r} does not say how these were made: {', '.join(silent)}")
     for table in part.tables:
         if any(len(row) != len(table.columns) for row in table.rows):
             raise ValueError(f"table {table.title!r} has rows of another length than its columns")
@@ -145,12 +153,12 @@ def read_part(output: str) -> Part:
 
 
 def from_json(record: Mapping[str, Any]) -> Part:
-    """The part of what `publish_part` wrote."""
+    """The part of what `publish_part` wrote; of before headlines said how they were made, too."""
     return Part(
         name=record["name"],
         title=record["title"],
         about=record["about"],
-        headlines=tuple(Headline(**headline) for headline in record["headlines"]),
+        headlines=tuple(Headline(**{"how": "", **headline}) for headline in record["headlines"]),
         tables=tuple(
             Table(**{**_tuples(table), "rows": tuple(tuple(row) for row in table["rows"])})
             for table in record["tables"]

@@ -9,6 +9,9 @@ from ipt_stream.analysis.part import Cell, Headline, Part, Plot, Series, Table
 from ipt_stream.evaluation.results import MAIN_METRICS, Result
 from ipt_stream.stage import Figure
 
+STAGE_HOW = "The synthesize stage's own figures (stage.json in its directory)."
+COUNTED_HOW = "Counted over all rows of all finished segments."
+TRUTH_HOW = "Right: each pair against the truth of the sample world, recomputed from its seed."
 INTERVAL = 1.96
 """Standard errors on each side of a 95% interval."""
 
@@ -83,17 +86,19 @@ def _headlines(
         documents, augmented = int(synthesis["documents_in"]), int(synthesis["augmented"])
         rejected = int(synthesis["rejected"])
         note = f"{augmented:,} augmented, {int(synthesis['raw']):,} raw" + (f", {rejected:,} rejected" * bool(rejected))
-        found.append(Headline("Documents", f"{documents:,}", note))
+        found.append(Headline("Documents", f"{documents:,}", note, how=STAGE_HOW))
     if rounds:
         pairs, texts = sum(r.pairs for r in rounds), sum(r.texts for r in rounds)
         note = f"{pairs / max(texts, 1):.1f} a text, in {len(rounds)} round" + "s" * (len(rounds) != 1)
-        found.append(Headline("Pairs", f"{pairs:,}", note))
+        found.append(Headline("Pairs", f"{pairs:,}", note, how=COUNTED_HOW))
         if judged:
             right = share(sum(r.right for r in rounds), pairs)
-            found.append(Headline("Right pairs", f"{right:.1%}", "all pairs, by the sample world's truth"))
+            how = f"{COUNTED_HOW} {TRUTH_HOW}"
+            found.append(Headline("Right pairs", f"{right:.1%}", "all pairs, by the sample world's truth", how=how))
     if synthesis and "raw_tokens_per_second" in synthesis:
         rate = float(synthesis["raw_tokens_per_second"])
-        found.append(Headline("Raw tokens a second", f"{rate:,.0f}", "synthesis, all engines together"))
+        how = f"{STAGE_HOW} Tokens of the raw texts asked about since its last start, over the seconds since."
+        found.append(Headline("Raw tokens a second", f"{rate:,.0f}", "synthesis, all engines together", how=how))
     return found
 
 
@@ -142,8 +147,7 @@ def _rounds_table(rounds: Sequence[RoundCounts], judged: bool) -> Table:
         percent=("inherit", "tokens cached", *(("right",) if judged else ())),
         note="Inherit: texts whose prompt held the shots of earlier rounds. Cached: prompt tokens that the engine took "
         "from its prefix cache.",
-        how="Counted over all rows of all finished segments"
-        + ("; right: each pair against the truth of the sample world, recomputed from its seed." if judged else "."),
+        how=f"{COUNTED_HOW} {TRUTH_HOW}" if judged else COUNTED_HOW,
     )
 
 

@@ -29,6 +29,17 @@ PAPER = {
 """Table 5: Mistral-7B as it is, and tuned."""
 PAPER_COLUMNS = ("paper: base", "paper: tuned")
 
+HOW = (
+    "Generated greedily by synthesis' own vLLM engine, from the same prompts for all models; F1 over words as SQuAD's \
+evaluation normalizes them."
+)
+QUALITY_HOW = (
+    "Pairs, instruction and response together, are matched one to one so that the sum of F1 is the highest; the \
+quality of a text is 2 * sum / (generated + gold)."
+)
+HELP_HOW = "A language model is asked the same questions with every kind of pairs in its prompt, and answers greedily; \
+random pairs are the gold ones of another text (analysis/helpfulness.py)."
+
 Found = Mapping[str, Mapping[str, "Measured"]]
 
 
@@ -117,9 +128,7 @@ def _table_5(groups: Mapping[str, GroupData], measured: Found, left_out: Mapping
         f"quality. Few-shot: {fmean(given):.1f} texts of the same source before the text in the mean. ±: half of the "
         "95% interval of the mean. The paper's numbers are of Mistral-7B and of other texts: comparable in kind, not "
         f"in level.{lost}",
-        how="Generated greedily by synthesis' own vLLM engine from the same prompts for all models. Pairs, instruction "
-        "and response together, are matched one to one so that the sum of F1 is the highest; the quality of a text "
-        "is 2 * sum / (generated + gold).",
+        how=f"{HOW} {QUALITY_HOW}",
     )
 
 
@@ -143,6 +152,7 @@ def _leads(baseline: str, groups: Mapping[str, GroupData], measured: Found) -> T
         percent=("lead", "low", "high", "paper: lead"),
         paper=("paper: lead",),
         note="Difference of F1, paired text by text (instruction by instruction), with its 95% interval.",
+        how=f"{HOW} The mean of the differences and its normal interval, 1.96 standard errors on each side.",
     )
 
 
@@ -170,6 +180,7 @@ def _by_source(groups: Mapping[str, GroupData], measured: Found) -> Table:
         rows=tuple(rows),
         percent=tuple(columns),
         note="Pairs a text: those made zero-shot.",
+        how=f"{HOW} The scores of the first table, averaged source by source.",
     )
 
 
@@ -191,6 +202,7 @@ def _plot_5(groups: Mapping[str, GroupData], measured: Found) -> Plot:
         series=tuple(series),
         percent=True,
         note="Bars of what was measured with the 95% interval of the mean.",
+        how=f"{HOW} {QUALITY_HOW}",
     )
 
 
@@ -231,7 +243,7 @@ def _help_table(helped: Sequence[Helped]) -> Table:
         note="Answer F1: of what the language model generates against the gold answer, the paper's way. Log "
         "probability: of the gold answer, natural logarithm, mean a token. Right option: the gold one is the likeliest "
         "a token, of the questions with options. The paper shows its own numbers in a figure alone.",
-        how="The same questions with every kind of pairs. Random pairs are the gold ones of another text.",
+        how=HELP_HOW,
     )  # fmt: skip
 
 
@@ -251,6 +263,7 @@ def _figure_5(helped: Sequence[Helped]) -> Plot:
         series=tuple(series),
         percent=True,
         note="What pairs of the same text in the prompt do for the answer to a gold instruction about it.",
+        how=HELP_HOW,
     )
 
 
@@ -262,10 +275,13 @@ def _headlines(settings: SynthesizerSettings, measured: Found, helped: Sequence[
         scores = rows_of(done)
         if ACCURACY in scores:
             value = fmean(item.score for item in scores[ACCURACY])
-            found.append(Headline(f"response accuracy, {group} sources", f"{value:.1%}", f"F1; {name}, {n:,} texts"))
+            note, how = f"F1; {name}, {n:,} texts", f"{HOW} The mean F1 of responses to gold instructions."
+            found.append(Headline(f"response accuracy, {group} sources", f"{value:.1%}", note, how=how))
         best = scores.get(FEW_SHOT) or scores[ZERO]
         value = fmean(item.score for item in best)
-        found.append(Headline(f"pair quality, {group} sources", f"{value:.1%}", f"F1; {name}, {n:,} texts"))
+        shots = "Few-shot" if scores.get(FEW_SHOT) else "Zero-shot"
+        note, how = f"F1; {name}, {n:,} texts", f"{shots}, the mean over texts. {HOW} {QUALITY_HOW}"
+        found.append(Headline(f"pair quality, {group} sources", f"{value:.1%}", note, how=how))
     by_kind = _by_kind(helped)
     for group in measured[name]:
         if (group, name) in by_kind:
@@ -273,7 +289,7 @@ def _headlines(settings: SynthesizerSettings, measured: Found, helped: Sequence[
                 fmean(answer.f1 for answer in by_kind[group, kind]) for kind in (name, WITHOUT, RANDOM)
             )
             note = f"F1 of a language model's answers; {without:.1%} without pairs, {random:.1%} with random ones"
-            found.append(Headline(f"answers helped by its pairs, {group} sources", f"{ours:.1%}", note))
+            found.append(Headline(f"answers helped by its pairs, {group} sources", f"{ours:.1%}", note, how=HELP_HOW))
     return tuple(found)
 
 

@@ -8,8 +8,9 @@ form         what a pair is by itself
 language     which script and language a text is in, roughly
 pair_checks  all of them, of a pair and of a segment
 measure      sums over pairs; yields, precision, recall, areas
-repeats      the same pair again across a run
+repeats      the same pair again across a run: which pairs, and how often
 report       what of it the report shows
+files        a segment's checks and keys on disk
 analyze      the analysis
 """
 

@@ -2,31 +2,34 @@
 
     segment-SHARD-NUMBER.parquet   a row a pair: document_id, source_id, source, piece, chain, round, pair, instruction,
                                    response, the checks (listing.py), and `right` where the sample world's truth says
-    keys/...                       8 bytes a pair, to count repeats across the run (repeats.py)
+    keys/...                       8 bytes a pair, to find repeats across the run
+    repeats/...                    which pairs came before in the run, a file a pass over the keys (repeats.py)
     checks.json                    what `mix` needs to know to filter by them (mixture/keep.py)
     measured.json                  all sums, curves and repeats, for machines
     part.json                      for the report
 
-Segments are independent, and are done as tasks of Ray Data where there are many. A segment that was done is not done
-again: its file is published whole, its sums in its metadata.
+First the keys of all pairs are taken, then repeats are found among them, then each segment is checked. Segments are
+independent, and are done as tasks of Ray Data where there are many. What was done is not done again: each file is
+published whole, a segment's sums in its metadata.
 """
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import posixpath
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import Field, field_validator
 
 from ipt_stream import storage
+from ipt_stream.analysis.checks.files import encode, keys_path, read_sums
 from ipt_stream.analysis.checks.form import exact_key
 from ipt_stream.analysis.checks.listing import CHECKS, Scale, condition
 from ipt_stream.analysis.checks.measure import Sums
-from ipt_stream.analysis.checks.pair_checks import Checked, check_rows
-from ipt_stream.analysis.checks.repeats import Repeats, count_repeats
+from ipt_stream.analysis.checks.pair_checks import check_rows
+from ipt_stream.analysis.checks.repeats import KEY_BYTES, Repeats, find_repeats, pass_paths, read_repeated
 from ipt_stream.analysis.checks.report import make_part, measured
 from ipt_stream.analysis.inputs import Inputs
 from ipt_stream.analysis.part import publish_part
@@ -35,17 +38,15 @@ from ipt_stream.corpus.sample_world import read_world
 from ipt_stream.corpus.world.facts import World
 from ipt_stream.errors import ConfigError, InputError
 from ipt_stream.mixture.encode import own_error
-from ipt_stream.mixture.keep import CHECKS_FILE, SEGMENT_KEY, checks_path
+from ipt_stream.mixture.keep import CHECKS_FILE, checks_path
 from ipt_stream.mixture.sources import open_run
 from ipt_stream.progress import meter
 from ipt_stream.stage import Figure, Stage, StageReport, run_once
 from ipt_stream.synthesis.ray_session import check_shared
 from ipt_stream.synthesis.results import SegmentReference, load_rows, run_identity
 
-VERSION = 1
+VERSION = 2
 """Of the checks: raised when one of them says something else of the same pair."""
-SUMS_KEY = b"ipt_stream.sums"
-"""The key of a segment's sums in the metadata of its file."""
 MEASURED = "measured.json"
 IN_PROCESS_DOCUMENTS = 20_000
 """Below this many, starting workers takes longer than they save."""
@@ -59,8 +60,8 @@ class ChecksSettings(Settings):
     `mix` says itself what it keeps."""
     ngram: int = Field(3, ge=1)
     """Words of the n-grams that `repetition` counts."""
-    keys_at_once: int = Field(1 << 26, ge=1)
-    """Keys of pairs in memory while repeats are counted; 8 bytes each, and as many again to sort them."""
+    keys_at_once: int = Field(1 << 25, ge=1)
+    """Keys of pairs in memory at a time, about, while repeats are found; some 45 bytes each, to sort them too."""
     cores: int | None = Field(None, ge=0)
     """Cores to use; 0: this process alone; null: all, where there is much to do. The output is the same."""
 
@@ -82,11 +83,19 @@ class Job:
         output: where their files go.
         settings: of the checks.
         world: the sample world that the input is, or None.
+        segments: how many there are.
+        passes: what was found of repeats, once it was.
     """
 
     output: str
     settings: ChecksSettings
     world: World | None
+    segments: int
+    passes: tuple[str, ...] = ()
+
+
+Work = Callable[[SegmentReference, int, Job], Mapping[str, Any]]
+"""Something done with a segment, given its place in the run; gives JSON."""
 
 
 def analyze_checks(inputs: Inputs, settings: ChecksSettings, output: str) -> StageReport:
@@ -111,25 +120,28 @@ def analyze_checks(inputs: Inputs, settings: ChecksSettings, output: str) -> Sta
     world = None if inputs.world is None else read_world(inputs.world)
     made_of = {"synthesis": run_identity(references), "ngram": settings.ngram, "version": VERSION}
     fixed = {**made_of, "thresholds": settings.thresholds, "world": None if world is None else world.seed}
-    job = Job(output, settings, world)
+    job = Job(output, settings, world, len(references))
     return run_once(output, "analyze-checks", fixed, lambda stage: _run(job, references, made_of, stage))
 
 
 def _run(job: Job, references: Sequence[SegmentReference], made_of: dict[str, Any], stage: Stage) -> StageReport:
     output = job.output
-    for part in ("", "keys"):
+    for part in ("", "keys", "repeats"):
         storage.remove_temporaries(storage.join(output, part))
+    sizes = _key_counts(references, job)
+    job = replace(job, passes=pass_paths(storage.join(output, "repeats"), sum(sizes), job.settings.keys_at_once))
+    repeats = find_repeats([keys_path(output, reference) for reference in references], sizes, job.passes)
     sums = Sums()
     with meter("checks", len(references), "segments") as shown:
-        for found in _check_all(references, job):
-            sums.add(found)
+        for found in _each(_check, references, job):
+            sums.add(Sums.from_json(found))
             shown.update(1, {"pairs/s": sums.whole.pairs / max(shown.elapsed_s(), 1e-9)})
-    keys = [_keys_path(output, reference) for reference in references]
-    repeats = count_repeats(keys, sums.whole.pairs, job.settings.keys_at_once)
-    if repeats.pairs != sums.whole.pairs:
+    again = sums.checks["repeated"].flagged.pairs
+    if (sums.whole.pairs, again) != (repeats.pairs, repeats.again):
         raise InputError(
-            f"{output}/keys does not hold the keys of all pairs", wanted=f"{sums.whole.pairs:,}",
-            got=f"{repeats.pairs:,}", fix="remove the directory and run again",
+            f"{output}/keys and {output}/repeats are not of these pairs",
+            wanted=f"{sums.whole.pairs:,} pairs, {again:,} of them repeated",
+            got=f"{repeats.pairs:,}, {repeats.again:,}", fix="remove the directory and run again",
         )  # fmt: skip
     thresholds = job.settings.thresholds
     storage.publish_json(storage.join(output, MEASURED), measured(sums, repeats, thresholds))
@@ -149,99 +161,80 @@ def _run(job: Job, references: Sequence[SegmentReference], made_of: dict[str, An
     return stage.finish(_figures(sums, repeats), tuple(_lines(sums, repeats)))
 
 
-def _check_all(references: Sequence[SegmentReference], job: Job) -> Iterator[Sums]:
-    """The sums of each segment, in order: in this process, or from tasks of Ray Data."""
+def _key_counts(references: Sequence[SegmentReference], job: Job) -> list[int]:
+    """How many pairs each segment has; the keys of them all are published then."""
+    known = {file.name: file.size_bytes for file in storage.list_objects(storage.join(job.output, "keys"))}
+    names = [posixpath.basename(keys_path(job.output, reference)) for reference in references]
+    missing = [reference for reference, name in zip(references, names, strict=True) if name not in known]
+    with meter("keys of pairs", len(references), "segments", resumed=len(references) - len(missing)) as shown:
+        for reference, found in zip(missing, _each(_take_keys, missing, job), strict=True):
+            known[posixpath.basename(keys_path(job.output, reference))] = found["bytes"]
+            shown.update(1)
+    return [known[name] // KEY_BYTES for name in names]
+
+
+def _each(work: Work, references: Sequence[SegmentReference], job: Job) -> Iterator[Mapping[str, Any]]:
+    """`work` of each segment, in order: in this process, or from tasks of Ray Data."""
     cores = job.settings.cores
     if cores is None and sum(reference.rows for reference in references) < IN_PROCESS_DOCUMENTS:
         cores = 0
-    if cores == 0:
-        for reference in references:
-            yield check_segment(reference, job)
+    if cores == 0 or not references:
+        for number, reference in enumerate(references):
+            yield work(reference, number, job)
         return
     import ray
 
     from ipt_stream.synthesis.ray_session import ensure_ray
 
     ensure_ray(cores)
-    items = [{"reference": reference} for reference in references]
-    task: Any = _check_in_worker
+    items = [{"reference": reference, "number": number} for number, reference in enumerate(references)]
+    task: Any = _in_worker
     tasks = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-        task, batch_size=1, fn_args=(ray.put(job),), concurrency=None if cores is None else min(cores, len(items))
+        task, batch_size=1, fn_args=(work, ray.put(job)), concurrency=None if cores is None else min(cores, len(items))
     )
     tasks.context.execution_options.preserve_order = True
     try:
         for row in tasks.iter_rows():
-            yield Sums.from_json(json.loads(row["sums"]))
+            yield json.loads(row["found"])
     except ray.exceptions.RayError as error:
         raise own_error(error) or error from error
 
 
-def _check_in_worker(batch: dict[str, Any], shared: Any) -> dict[str, list[str]]:
+def _in_worker(batch: dict[str, Any], work: Work, shared: Any) -> dict[str, list[str]]:
     import ray
 
     job: Job = ray.get(shared)
-    return {"sums": [json.dumps(check_segment(reference, job).to_json()) for reference in batch["reference"]]}
+    both = zip(batch["reference"], batch["number"], strict=True)
+    return {"found": [json.dumps(work(reference, int(number), job)) for reference, number in both]}
 
 
-def check_segment(reference: SegmentReference, job: Job) -> Sums:
-    """Check one segment and publish its file, or take the sums from the file that is there.
+def _take_keys(reference: SegmentReference, number: int, job: Job) -> Mapping[str, Any]:
+    """Publish the keys of a segment's pairs."""
+    keys = b"".join(exact_key(pair) for row in load_rows(reference) for pair in row.pairs)
+    storage.publish_bytes(keys_path(job.output, reference), keys)
+    return {"bytes": len(keys)}
+
+
+def _check(reference: SegmentReference, number: int, job: Job) -> Mapping[str, Any]:
+    return check_segment(reference, number, job).to_json()
+
+
+def check_segment(reference: SegmentReference, number: int, job: Job) -> Sums:
+    """Check one segment, the `number`th, and publish its file, or take the sums from the file that is there.
 
     Raises:
         InputError: the segment was altered, or the file in place is none of it.
     """
     path = checks_path(job.output, reference)
     if storage.exists(path):
-        return _read_sums(path, reference)
-    checked = list(check_rows(load_rows(reference), job.settings.ngram, job.world))
+        return read_sums(path, reference)
+    repeated = read_repeated(job.passes, number, job.segments)
+    checked = list(check_rows(load_rows(reference), job.settings.ngram, job.world, repeated))
     sums = Sums()
     for one in checked:
         sums.note(one.values, one.right, job.settings.thresholds)
-    keys = b"".join(exact_key(one.pair) for one in checked)
-    storage.publish_bytes(_keys_path(job.output, reference), keys)
     storage.publish_bytes(path, encode(checked, reference.sha256, sums))
     return sums
-
-
-def encode(checked: Sequence[Checked], sha256: str, sums: Sums) -> bytes:
-    """The Parquet bytes of a segment's checks; its own hash and the sums lie in the metadata."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    types = {"float": pa.float64(), "int": pa.int32(), "bool": pa.bool_()}
-    place = {"piece": pa.int32(), "chain": pa.int32(), "round": pa.int32(), "pair": pa.int32()}
-    named = ("document_id", "source_id", "source", "piece", "chain", "round", "pair", "instruction", "response")
-    fields = [pa.field(name, place.get(name, pa.string())) for name in named]
-    fields += [pa.field(check.name, types[check.type]) for check in CHECKS]
-    schema = pa.schema([*fields, pa.field("right", pa.bool_())])
-    rows = [one.row for one in checked]
-    columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in rows] for name in named[:6]}
-    columns["pair"] = [one.number for one in checked]
-    columns["instruction"] = [one.pair.instruction for one in checked]
-    columns["response"] = [one.pair.response for one in checked]
-    columns |= {check.name: [one.values[check.name] for one in checked] for check in CHECKS}
-    columns["right"] = [one.right for one in checked]
-    metadata = {SEGMENT_KEY: sha256.encode(), SUMS_KEY: json.dumps(sums.to_json()).encode()}
-    buffer = io.BytesIO()
-    pq.write_table(pa.table(columns, schema=schema.with_metadata(metadata)), buffer, compression="zstd")
-    return buffer.getvalue()
-
-
-def _read_sums(path: str, reference: SegmentReference) -> Sums:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        metadata = pq.read_schema(io.BytesIO(storage.read_bytes(path))).metadata or {}
-        if metadata[SEGMENT_KEY].decode() == reference.sha256:
-            return Sums.from_json(json.loads(metadata[SUMS_KEY]))
-        got = "those of another segment"
-    except (pa.ArrowException, KeyError, TypeError, ValueError, OSError) as error:
-        got = str(error)
-    raise InputError(f"{path} does not hold the checks of {reference.path}", got=got, fix="remove it and run again")
-
-
-def _keys_path(output: str, reference: SegmentReference) -> str:
-    return checks_path(storage.join(output, "keys"), reference).replace(".parquet", ".u64")
 
 
 def _figures(sums: Sums, repeats: Repeats) -> dict[str, Figure]:

@@ -99,6 +99,7 @@ CHECKS = (
     Check(
         "duplicate", Scale.TRUTH, False, 0, "the same pair, but for case and punctuation, came before in the segment"
     ),
+    Check("repeated", Scale.TRUTH, False, 0, "the same pair, to the character, came before anywhere in the run"),
     Check("repetition", Scale.SHARE, False, 0.3, "share of the response's word n-grams that came before in it"),
     Check("question", Scale.TRUTH, True, 1, "the instruction holds a question or a request"),
     Check("options", Scale.TRUTH, True, 1, "the final answer is one of the options, none of which comes twice"),

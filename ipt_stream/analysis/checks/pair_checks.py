@@ -1,11 +1,11 @@
 """All checks of one pair, and of all pairs of a segment. Pure.
 
-rows of a segment -> a record a pair, and their exact keys for counting repeats across the run
+rows of a segment, and which of its pairs came before in the run (repeats.py) -> a record a pair
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from ipt_stream.analysis.checks import form, grounding
@@ -41,18 +41,22 @@ class Checked:
     right: bool | None
 
 
-def check_rows(rows: Sequence[SegmentRow], ngram: int, world: World | None) -> Iterator[Checked]:
+def check_rows(
+    rows: Sequence[SegmentRow], ngram: int, world: World | None, repeated: Collection[int]
+) -> Iterator[Checked]:
     """The checks of all pairs of a segment, in its order.
 
     Args:
         rows: the segment's.
         ngram: of `repetition`, in words.
         world: whose truth says whether a pair is right; None: nothing does.
+        repeated: the pairs that came before in the run, by their place among the segment's.
 
     Raises:
         InputError: with a world, a document that is none of it.
     """
     seen: set[bytes] = set()
+    place = 0
     for row in rows:
         if not row.pairs:
             continue
@@ -63,6 +67,8 @@ def check_rows(rows: Sequence[SegmentRow], ngram: int, world: World | None) -> I
             key = form.normal_key(pair)
             values["duplicate"] = key in seen
             seen.add(key)
+            values["repeated"] = place in repeated
+            place += 1
             right = None
             if world is not None:
                 right = judge(world, row.source_id or "", row.text, pair) is Verdict.RIGHT

@@ -17,6 +17,14 @@ POINTS = 60
 STEPS = 7
 """Thresholds of a check in the table of what they cost and win."""
 HOW = "ipt-stream analyze, checks: each pair against its own text, no judge (analysis/checks)"
+TRUTH_HOW = (
+    "Right by the sample world's truth, which is recomputed from its seed; flagged by the checks' own thresholds \
+or those in the settings"
+)
+CURVE_HOW = "Every threshold on each check's grid over all pairs; a pair without a value is kept at each \
+(analysis/checks/measure.py; all points are in measured.json)"
+ACCURACY_HOW = f"{CURVE_HOW}; right by the sample world's truth, which is recomputed from its seed"
+REPEATS_HOW = "64-bit hashes of all pairs, sorted in passes of bounded memory (analysis/checks/repeats.py)"
 
 
 def make_part(sums: Sums, repeats: Repeats, thresholds: Mapping[str, float]) -> Part:
@@ -53,15 +61,20 @@ def measured(sums: Sums, repeats: Repeats, thresholds: Mapping[str, float]) -> d
 def _headlines(sums: Sums, repeats: Repeats, judged: bool) -> Iterator[Headline]:
     whole, kept = sums.whole, sums.kept
     if not whole.pairs:
-        yield Headline("pairs checked", "0")
+        yield Headline("pairs checked", "0", how=HOW)
         return
     if judged and kept.pairs:
         said = f"{whole.right / whole.pairs:.1%} to {kept.right / kept.pairs:.1%}"
         yield Headline(
-            "right pairs, before and after all checks", said, f"{kept.pairs / whole.pairs:.1%} of pairs kept"
+            "right pairs, before and after all checks",
+            said,
+            f"{kept.pairs / whole.pairs:.1%} of pairs kept",
+            how=f"{TRUTH_HOW}: the share of right ones of all pairs, and of those that no check flags.",
         )
-    yield Headline("pairs that no check flags", f"{kept.pairs / whole.pairs:.1%}", f"of {whole.pairs:,} pairs")
-    yield Headline("pairs that came before in the run", f"{repeats.again / whole.pairs:.2%}", "to the character")
+    yield Headline("pairs that no check flags", f"{kept.pairs / whole.pairs:.1%}", f"of {whole.pairs:,} pairs",
+                   how="Pairs beyond the threshold of none of the checks, over all pairs of the run.")  # fmt: skip
+    yield Headline("pairs that came before in the run", f"{repeats.again / whole.pairs:.2%}", "to the character",
+                   how=REPEATS_HOW)  # fmt: skip
 
 
 def _checks_table(sums: Sums, thresholds: Mapping[str, float], judged: bool) -> Table:
@@ -113,7 +126,7 @@ def _thresholds_table(sums: Sums, judged: bool) -> Table:
         else "Without the sample world nothing is known of which are right."
     )
     percent = ("pairs kept", "precision", "recall") if judged else ("pairs kept",)
-    return Table("What a threshold costs and wins", columns, tuple(rows), percent=percent, note=note, how=HOW)
+    return Table("What a threshold costs and wins", columns, tuple(rows), percent=percent, note=note, how=CURVE_HOW)
 
 
 def _repeats_table(repeats: Repeats) -> Table:
@@ -128,8 +141,8 @@ def _repeats_table(repeats: Repeats) -> Table:
         rows,
         percent=("share of pairs",),
         note="Instruction and response alike to the character, in any document. A frequent question with a frequent "
-        "answer may well be right each time.",
-        how="64-bit hashes of all pairs, counted in passes of bounded memory (analysis/checks/repeats.py)",
+        "answer may well be right each time. All but the first, in the order of the run, have the check repeated.",
+        how=REPEATS_HOW,
     )
 
 
@@ -153,11 +166,11 @@ def _accuracy_plots(sums: Sums) -> Iterator[Plot]:
         )
         yield Plot(
             "Precision and recall of each check", "line", "recall: share of the right pairs that are kept",
-            "precision: share of right pairs among the kept", tuple(recalls), percent=True, note=note, how=HOW,
+            "precision: share of right pairs among the kept", tuple(recalls), percent=True, note=note, how=ACCURACY_HOW,
         )  # fmt: skip
         yield Plot(
             "What accuracy costs in yield", "line", "share of all pairs that are kept",
-            "precision: share of right pairs among the kept", tuple(yields), percent=True, note=note, how=HOW,
+            "precision: share of right pairs among the kept", tuple(yields), percent=True, note=note, how=ACCURACY_HOW,
         )  # fmt: skip
 
 
@@ -178,7 +191,9 @@ def _yield_plots(sums: Sums) -> Iterator[Plot]:
                 xs, ys = tuple(point.threshold for point in points), tuple(round(point.kept, 4) for point in points)
                 series.append(Series(check.name, xs, ys, labels=labels))
         if series:
-            yield Plot(title, "line", label, "share of all pairs that are kept", tuple(series), percent=True, how=HOW)
+            yield Plot(
+                title, "line", label, "share of all pairs that are kept", tuple(series), percent=True, how=CURVE_HOW
+            )
 
 
 def _spread_plot(check: Check, spread: Spread, judged: bool) -> Plot:

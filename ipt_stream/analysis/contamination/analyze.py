@@ -122,11 +122,16 @@ def _part(settings: ContaminationSettings, found: Contamination) -> Part:
     seen = total.substring
     documents = found.counts.get("documents", 0)
     searched = f"{seen.searched:,} examples, {documents:,} documents"
+    searched += f"; {total.too_short:,} examples too short to be searched for" if total.too_short else ""
+    substrings = _substrings_how(settings, found)
     headlines = (
-        Headline("contaminated examples", _share(seen.augmented, seen.searched), searched),
-        Headline("of them introduced by pairs", f"{seen.introduced:,}", "in augmented text and not in raw text"),
-        Headline("contaminated documents", _share(found.counts.get("contaminated", 0), documents), "by either view"),
-    )
+        Headline("contaminated examples", _share(seen.augmented, seen.searched), searched, how=substrings),
+        Headline("of them introduced by pairs", f"{seen.introduced:,}", "in augmented text and not in raw text",
+                 how=substrings),
+        Headline("contaminated documents", _share(found.counts.get("contaminated", 0), documents), "by either view",
+                 how="Documents that hold an example by substrings or by n-grams, in their text or in their pairs; "
+                 "contaminated.jsonl lists them."),
+    )  # fmt: skip
     tables = [_table(settings, found)]
     if total.ngrams is not None:
         tables.append(_ngram_table(settings, found))
@@ -141,7 +146,20 @@ def _part(settings: ContaminationSettings, found: Contamination) -> Part:
         ),
         headlines=headlines,
         tables=tuple(tables),
-        plots=(_plot(found),),
+        plots=(_plot(settings, found),),
+    )
+
+
+def _substrings_how(settings: ContaminationSettings, found: Contamination) -> str:
+    """The method, and where it is not quite the GPT-4 report's."""
+    case = ", case ignored" if settings.ignore_case else ""
+    letters = settings.substring_characters
+    return (
+        f"Letters and digits alone{case}: of each example {settings.substrings} substrings of {letters}, drawn with"
+        f" seed {settings.seed}, or all of it where it is shorter; one that is found counts. One deviation from the"
+        f" GPT-4 report: examples of fewer than {settings.minimum_characters} letters and digits (setting"
+        f" minimum_characters; here {found.total.too_short:,}) are not searched for, as a few common words are found"
+        f" everywhere. {HOW}"
     )
 
 
@@ -163,11 +181,12 @@ def _table(settings: ContaminationSettings, found: Contamination) -> Table:
         paper=paper,
         note=(
             f"Table 9. {settings.substrings} random substrings of {settings.substring_characters} letters and digits an"
-            f" example, all of it where it is shorter, none of it below {settings.minimum_characters}. Introduced by"
-            " pairs: in augmented text and not in raw text, which is what the paper calls in synthesized pairs."
+            " example, all of it where it is shorter. Not searched for, unlike in the GPT-4 report:"
+            f" {found.total.too_short:,} examples of fewer than {settings.minimum_characters}. Introduced by pairs: in"
+            " augmented text and not in raw text, which is what the paper calls in synthesized pairs."
             " Documents: those that hold an example of the task."
         ),
-        how=HOW,
+        how=_substrings_how(settings, found),
     )  # fmt: skip
 
 
@@ -186,7 +205,7 @@ def _ngram_table(settings: ContaminationSettings, found: Contamination) -> Table
             " are found, in any documents; a document counts when it holds as many itself. Searched: those with so many"
             " words."
         ),
-        how=HOW,
+        how=f"Hashes of all runs of so many words, case and punctuation ignored, in every text and pair. {HOW}",
     )
 
 
@@ -205,7 +224,7 @@ def _hits_table(found: Contamination) -> Table:
     )
 
 
-def _plot(found: Contamination) -> Plot:
+def _plot(settings: ContaminationSettings, found: Contamination) -> Plot:
     names = tuple(found.tasks)
     series = []
     for label, key in (("raw text", "raw"), ("augmented text", "augmented")):
@@ -218,5 +237,5 @@ def _plot(found: Contamination) -> Plot:
         y_label="share of the examples searched for",
         series=tuple(series),
         percent=True,
-        how=HOW,
+        how=_substrings_how(settings, found),
     )

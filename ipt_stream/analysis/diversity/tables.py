@@ -18,6 +18,11 @@ FORMATS = {
 }
 QUANTILES = (0.05, 0.5, 0.95)
 HOW = "ipt-stream analyze, section diversity; the numbers are in diversity.json"
+COUNTED = f"Counted over all texts that were asked about, in all segments. {HOW}"
+OPENINGS = f"The first verb or question word of each instruction with its object, by rules for English. {HOW}"
+DISTINCT = f"Different over all, told apart by 64-bit hashes; above a bound those of a sample by hash count. {HOW}"
+LENGTHS = f"Counted by the tokenizer that is named, else by words; of a sample of the texts where there are many. {HOW}"
+REASONS = f"Summed over the ledger of the synthesize stage. {HOW}"
 
 
 def summary(counts: Counts, made: Tally, unit: str, share: float, dropped: int) -> dict[str, Any]:
@@ -75,13 +80,17 @@ def make_part(found: Mapping[str, Any], openings: int) -> Part:
     """What the report shows of `summary`."""
     total, distinct = found["total"], found["distinct"]
     texts, pairs = total["texts"], total["pairs"]
+    a_text, yielding = (f"{pairs / texts:.2f}", f"{total['with_pairs'] / texts:.1%}") if texts else ("none", "none")
+    openings_found = f"{found['openings']['different']:,}"
     headlines = [
-        Headline("pairs a text", f"{pairs / texts:.2f}" if texts else "none", f"{pairs:,} pairs, {texts:,} texts"),
-        Headline("texts that yield pairs", f"{total['with_pairs'] / texts:.1%}" if texts else "none", "of all asked"),
-        Headline("openings of instructions", f"{found['openings']['different']:,}", "first verb and object, different"),
+        Headline("pairs a text", a_text, f"{pairs:,} pairs, {texts:,} texts", how=COUNTED),
+        Headline("texts that yield pairs", yielding, "of all asked", how=COUNTED),
+        Headline("openings of instructions", openings_found, "first verb and object, different", how=OPENINGS),
     ]
     if (same := distinct["instructions"]["share"]) is not None:
-        headlines.append(Headline("instructions that repeat another", f"{1 - same:.1%}", "case and signs ignored"))
+        headlines.append(
+            Headline("instructions that repeat another", f"{1 - same:.1%}", "case and signs ignored", how=DISTINCT)
+        )
     return Part(
         name="diversity",
         title="Diversity and yield",
@@ -160,7 +169,7 @@ def _distinct_table(found: Mapping[str, Any]) -> Table:
             "N-grams of words, case and punctuation ignored, none across two texts. It falls as a corpus grows: compare"
             " corpora of about one size. What is no exact count is estimated from a sample by hash (distinct.py)."
         ),
-        how=HOW,
+        how=DISTINCT,
     )
 
 
@@ -175,7 +184,7 @@ def _openings_table(found: Mapping[str, Any], most: int) -> Table:
         rows=tuple(rows[:most]),
         percent=("share",),
         note=f"The {most} most frequent of {found['openings']['different']:,}; by rules for English (openings.py).",
-        how=HOW,
+        how=OPENINGS,
     )  # fmt: skip
 
 
@@ -193,7 +202,7 @@ def _formats_table(found: Mapping[str, Any]) -> Table:
         rows=tuple(rows),
         percent=("share", *by_round),
         note="The four formats of table 7.",
-        how=HOW,
+        how=COUNTED,
     )
 
 
@@ -206,7 +215,7 @@ def _lengths_table(found: Mapping[str, Any]) -> Table:
         columns=("what", "measured", "mean", "5%", "median", "95%", "longest"),
         rows=rows,
         note=f"Of {lengths['share_of_texts']:.1%} of the texts, chosen by a hash." if _is_sample(found) else "",
-        how=HOW,
+        how=LENGTHS,
     )
 
 
@@ -227,7 +236,7 @@ def _rounds_table(found: Mapping[str, Any]) -> Table:
         ),
         percent=("with earlier shots", "with pairs"),
         note="Texts that are pieces of one document count each.",
-        how=HOW,
+        how=COUNTED,
     )  # fmt: skip
 
 
@@ -241,7 +250,7 @@ def _yields_table(found: Mapping[str, Any]) -> Table:
             for one in found["yields"]
         ),
         percent=("with pairs",),
-        how=HOW,
+        how=COUNTED,
     )
 
 
@@ -252,7 +261,9 @@ def _reasons_table(found: Mapping[str, Any]) -> Table:
         for what, reasons in found["reasons"].items()
         for reason, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
     ]
-    return Table(title="What came of nothing, and why", columns=("what", "reason", "count"), rows=tuple(rows), how=HOW)
+    return Table(
+        title="What came of nothing, and why", columns=("what", "reason", "count"), rows=tuple(rows), how=REASONS
+    )
 
 
 def _plots(found: Mapping[str, Any], most: int) -> Iterable[Plot]:
@@ -262,21 +273,22 @@ def _plots(found: Mapping[str, Any], most: int) -> Iterable[Plot]:
     for name, counted in classes.items():
         whole = sum(counted.values())
         series.append((f"{name}s", tuple((counted.get(str(low), 0) / whole) if whole else 0.0 for low in lows)))
-    yield _bars(f"Lengths in {lengths}", f"{lengths}, from", "share", list(map(str, lows)), series, percent=True)
+    yield _bars(f"Lengths in {lengths}", f"{lengths}, from", "share", list(map(str, lows)), series, LENGTHS, True)
     made = found["pairs_a_text"]
     counts = [("texts", tuple(float(count) for count in made.values()))]
-    yield _bars("Pairs a text", "pairs", "texts", list(made), counts)
+    yield _bars("Pairs a text", "pairs", "texts", list(made), counts, COUNTED)
     rounds = found["rounds"]
     per_text = [("pairs a text", tuple(one["pairs"] / one["texts"] for one in rounds))]
-    yield _bars("Yield by round", "round", "pairs a text", [str(i + 1) for i in range(len(rounds))], per_text)
+    yield _bars("Yield by round", "round", "pairs a text", [str(i + 1) for i in range(len(rounds))], per_text, COUNTED)
     yields = found["yields"]
     per_text = [("pairs a text", tuple(one["pairs"] / one["texts"] for one in yields))]
     places = [str(one["from"]) for one in yields]
-    yield _bars("Yield by length of text", f"{lengths} of the text, from", "pairs a text", places, per_text)
+    yield _bars("Yield by length of text", f"{lengths} of the text, from", "pairs a text", places, per_text, COUNTED)
     top = found["openings"]["first"][:most]
     pairs = found["total"]["pairs"]
     shares = [("pairs", tuple(count / pairs for *_, count in top))]
-    yield _bars("First words of instructions", "first word", "share", [f or "(none)" for _, f, _ in top], shares, True)
+    places = [first or "(none)" for _, first, _ in top]
+    yield _bars("First words of instructions", "first word", "share", places, shares, OPENINGS, True)
 
 
 def _bars(
@@ -285,7 +297,8 @@ def _bars(
     y_label: str,
     places: Sequence[str],
     series: Sequence[tuple[str, tuple[float, ...]]],
+    how: str,
     percent: bool = False,
 ) -> Plot:
     made = tuple(Series(name, tuple(places), values) for name, values in series)
-    return Plot(title, "bar", x_label, y_label, made, percent=percent, how=HOW)
+    return Plot(title, "bar", x_label, y_label, made, percent=percent, how=how)

@@ -26,6 +26,8 @@ def bill_table(judge: JudgeSettings, bill: Bill) -> Table:
         columns=("what", "how much"),
         rows=tuple(rows),
         note=f"Judge: {judge.name()}. Tokens as it counts them; cost by the prices in the settings.",
+        how="Summed over the answers in the judge's cache that this analysis needs, those from before too: tokens are "
+        "what each answer says of its own use, and cost is tokens in and out times the two prices.",
     )
 
 

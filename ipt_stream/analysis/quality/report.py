@@ -159,7 +159,8 @@ def _shares(ratings: Sequence[Rating]) -> Table:
         note="low and high: the 95% interval (Wilson), as if pairs were independent of each other; those of one text "
         "are not quite. The paper's numbers beside a judge are GPT-4's (table 6), beside a person those of its human "
         "evaluation (table 10); other texts, another synthesizer.",
-        how="Pairs that a rater left out, or a judge's answers that can't be read, are in no share.",
+        how=f"{_raters(ratings)} Pairs that a rater left out, or of which a judge's answer can't be read, are in no "
+        "share.",
     )
 
 
@@ -177,6 +178,7 @@ def _category_counts(ratings: Sequence[Rating]) -> Table:
         paper=PAPER_CORPORA,
         note=f"Of the {len(CATEGORIES)} categories of Super-NaturalInstructions and the {len(Scenario)} scenarios that "
         "they are grouped into. The more pairs, the more categories occur.",
+        how=f"{_raters(ratings)} Each pair is put into one category; those with a pair or more are counted.",
     )
 
 
@@ -204,7 +206,8 @@ def _strata(texts: Sequence[SampledText], pairs: Sequence[SampledPair], rating: 
         columns=("part", "texts", "pairs", *columns),
         rows=tuple(rows),
         percent=tuple(columns),
-        note=f"Rated by {rating.name}.",
+        note=f"Rated by {rating.name}. low and high: the 95% interval (Wilson).",
+        how=f"{_raters([rating])} The same judgements as in the first table, by the text's round and source.",
     )
 
 
@@ -226,6 +229,8 @@ def _agreements(ratings: Sequence[Rating]) -> Table:
         rows=tuple(rows),
         percent=("agree",),
         note="kappa: Cohen's, 1 is full agreement and 0 that of chance; empty where both say one thing only.",
+        how="Over the pairs that both have rated: agree is the share p of those of which they say the same, kappa is "
+        "(p - c) / (1 - c), c the agreement by chance that follows from how often each says what.",
     )
 
 
@@ -241,6 +246,7 @@ def _categories(rating: Rating) -> Table:
         rows=tuple(rows),
         percent=("share", "low", "high"),
         note=f"Rated by {rating.name}. low and high: the 95% interval (Wilson).",
+        how=f"{_raters([rating])} Shares are of the pairs that have a category.",
     )
 
 
@@ -263,21 +269,35 @@ def _scenarios(ratings: Sequence[Rating]) -> Plot:
         percent=True,
         note="Each category belongs to one scenario. The grouping is this project's: the paper names its nine "
         "scenarios in a picture alone.",
+        how=f"{_raters(ratings)} Categories summed up by scenario, with Wilson's 95% intervals.",
     )
 
 
 def _headlines(pairs: Sequence[SampledPair], ratings: Sequence[Rating]) -> tuple[Headline, ...]:
     if not ratings:
-        return (Headline("sheet for people", f"{len(pairs):,} pairs", "nobody has rated them yet"),)
+        how = "The pairs of a sample of texts, evenly over sources and rounds; sheet.csv of this analysis holds them."
+        return (Headline("sheet for people", f"{len(pairs):,} pairs", "nobody has rated them yet", how=how),)
     first = ratings[0]
     found = []
     for measure, name in NAMES.items():
         estimate = first.share(measure)
         if estimate.n:
-            found.append(Headline(name, _percent(estimate), f"{estimate.n:,} pairs; {first.name}"))
+            how = f"{_raters([first])} The share of the pairs that were rated, with Wilson's 95% interval."
+            found.append(Headline(name, _percent(estimate), f"{estimate.n:,} pairs; {first.name}", how=how))
     if first.categories():
-        found.append(Headline("task categories", str(len(first.categories())), f"of {len(CATEGORIES)}; {first.name}"))
+        note, how = f"of {len(CATEGORIES)}; {first.name}", f"{_raters([first])} Categories with a pair or more."
+        found.append(Headline("task categories", str(len(first.categories())), note, how=how))
     return tuple(found)
+
+
+def _raters(ratings: Sequence[Rating]) -> str:
+    """How these raters came to what they say, a sentence each kind."""
+    made = {
+        "judge": "which is asked about each pair, with its text, for JSON of a fixed schema (quality/prompts.py)",
+        "truth": "which recomputes from the seed what is right (quality/analyze.py, true_judgement)",
+        "person": "who has filled in sheet.csv",
+    }
+    return " ".join(f"Rated by {rating.name}, {made[rating.kind]}." for rating in ratings)
 
 
 def _percent(found: Estimate) -> str:

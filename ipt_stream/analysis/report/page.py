@@ -150,7 +150,7 @@ def _methods(section: Section) -> str:
     part = section.part
     rows = "".join(
         f'<tr><th scope="row">{escape(title)}</th><td>{escape(how)}</td></tr>'
-        for title, how in methods(part.tables, part.plots)
+        for title, how in methods(part.headlines, part.tables, part.plots)
     )
     made = (
         '<div class="scroll" role="region" tabindex="0" '

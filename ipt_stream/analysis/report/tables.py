@@ -85,7 +85,7 @@ def plot_table(plot: Plot) -> Table:
             rows.append((series.name, x, y, *ends))
     # Two columns may share a name; what is a share follows from the place.
     percent = tuple(columns[2:]) if plot.percent else ()
-    return Table(plot.title, columns, tuple(rows), percent=percent)
+    return Table(plot.title, columns, tuple(rows), percent=percent, how=plot.how)
 
 
 def headline_html(headline: Headline, target: str) -> str:
@@ -166,7 +166,10 @@ def _column_title(column: str, paper: bool) -> str:
     return f"{column} ({PAPER})"
 
 
-def methods(tables: Sequence[Table], plots: Sequence[Plot]) -> Iterator[tuple[str, str]]:
-    """What the tables and plots say of how they were made, by title."""
+def methods(headlines: Sequence[Headline], tables: Sequence[Table], plots: Sequence[Plot]) -> Iterator[tuple[str, str]]:
+    """What headlines, tables and plots say of how they were made, by label or title."""
+    yield from (
+        (headline.label[:1].upper() + headline.label[1:], headline.how) for headline in headlines if headline.how
+    )
     yield from ((table.title, table.how) for table in tables if table.how)
     yield from ((plot.title, plot.how) for plot in plots if plot.how)
