@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -57,6 +57,8 @@ class PretrainConfig(RunSettings):
     """A pre-training of the paper's (presets.py) that the other settings start from; null: none."""
     base_model: str | None = None
     """A Hugging Face folder or hub id to go on from (continual pre-training); null: from scratch, as `model` says."""
+    base_revision: str | None = None
+    """Commit of a hub id; null: the newest."""
     model: ModelConfig = ModelConfig()
     """The architecture, where there is no `base_model`."""
     dropout: float | None = Field(default=None, ge=0, lt=1)
@@ -99,6 +101,12 @@ class PretrainConfig(RunSettings):
     @classmethod
     def _known(cls, preset: Any) -> Any:
         return check_name(preset)
+
+    @model_validator(mode="after")
+    def _has_base(self) -> Self:
+        if self.base_revision is not None and self.base_model is None:
+            raise ValueError("base_revision is of a base_model, and there is none")
+        return self
 
     @field_validator("output")
     @classmethod
@@ -224,7 +232,7 @@ def _model(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase) -> PreTra
     """The model to train; where it is shared out among ranks, others than the first need no weights yet."""
     new = config.model if config.dropout is None else config.model.model_copy(update={"dropout": config.dropout})
     if config.base_model is not None:
-        return load_model_on_rank(config.base_model, None, config.dropout, fsdp=config.fsdp)
+        return load_model_on_rank(config.base_model, config.base_revision, config.dropout, fsdp=config.fsdp)
     has_weights = is_first() or not config.fsdp
     return build_model(new, tokenizer, config.seed) if has_weights else empty_twin(new, tokenizer)
 
