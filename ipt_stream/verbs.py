@@ -115,6 +115,13 @@ VERBS: dict[str, Verb] = {
         "write questions about the sample world, by what became of each document",
         "ipt-stream world-questions jobs/configs/world-questions.yaml",
     ),
+    "domain-questions": Verb(
+        "ipt_stream.evaluation.domain_questions",
+        "DomainQuestionsConfig",
+        "write_domain_questions",
+        "write public evaluation data as the question files of the suites biomedicine and finance",
+        "ipt-stream domain-questions jobs/configs/domain-questions.yaml",
+    ),
     "compare": Verb(
         "ipt_stream.analysis.compare",
         "CompareConfig",

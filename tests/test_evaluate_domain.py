@@ -28,6 +28,7 @@ from sklearn.metrics import f1_score
 
 from ipt_stream.errors import EvaluationError, InputError
 from ipt_stream.evaluation.domain import DOMAIN_TASKS, check_row, lm_eval_config, local_file, read_rows
+from ipt_stream.evaluation.domain_questions import DomainQuestionsConfig, write_domain_questions
 from ipt_stream.evaluation.evaluate import EvaluateConfig, evaluate, load_backend
 from ipt_stream.evaluation.tasks import Kind, TaskSettings, load_task
 from ipt_stream.synthesis.engine_process import OWNER_VARIABLE
@@ -333,91 +334,23 @@ def test_arguments_of_the_engine_are_checked_before_it_starts(
         assert message in str(caught.value)
 
 
-# Public data, converted to the hub's columns. The data is never in the repository.
-
-
-def sentiment(path: Path) -> list[dict[str, Any]]:
-    """finlora's rows: {context, target}."""
-    options = ["negative", "neutral", "positive"]
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    return [
-        {"input": row["context"].rstrip(), "options": options, "gold_index": options.index(row["target"])}
-        for row in rows
-    ]
-
-
-def relations(path: Path) -> list[dict[str, Any]]:
-    """ChemProt's rows: {text, label}, the chemical in << >> and the protein in [[ ]]."""
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    options = sorted({row["label"] for row in rows})
-    prompt = "Text: {}\nQuestion: how does << >> act on [[ ]]?\nAnswer:"
-    return [
-        {"input": prompt.format(row["text"]), "options": options, "gold_index": options.index(row["label"])}
-        for row in rows
-    ]
-
-
-def examination(path: Path) -> list[dict[str, Any]]:
-    """MedQA's rows: {question, options by letter, answer_idx}."""
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    return [
-        {
-            "input": f"Question: {row['question']}\nAnswer:",
-            "options": list(row["options"].values()),
-            "gold_index": list(row["options"]).index(row["answer_idx"]),
-        }
-        for row in rows
-    ]
-
-
-def conversations(path: Path) -> list[dict[str, Any]]:
-    """ConvFinQA's dialogues: one row a question, with the report and the questions and answers before it."""
-    found = []
-    for entry in json.loads(path.read_text("utf-8"))["dev"]:
-        report = f"{entry['doc']['pre_text']}\n{json.dumps(entry['doc']['table'])}\n{entry['doc']['post_text']}"
-        dialogue, asked = entry["dialogue"], ""
-        for question, answer in zip(dialogue["conv_questions"], dialogue["conv_answers"], strict=True):
-            found.append({"input": f"{report}{asked}\nQ: {question}\nA:", "label": str(answer)})
-            asked += f"\nQ: {question}\nA: {answer}"
-    return found
-
-
-def tagged(path: Path) -> list[dict[str, Any]]:
-    """CoNLL's columns: one row a sentence, its entities as `name (TYPE)`."""
-    found = []
-    for block in path.read_text("utf-8").split("\n\n"):
-        words = [line.split(" ") for line in block.splitlines() if line.count(" ") == 3 and "-DOCSTART-" not in line]
-        entities: list[list[str]] = []
-        before = "O"
-        for word, _, _, tag in words:
-            if tag != "O":
-                if tag == before:
-                    entities[-1][0] += f" {word}"
-                else:
-                    entities.append([word, tag.removeprefix("I-")])
-            before = tag
-        if entities:
-            label = ", ".join(f"{name} ({kind})" for name, kind in entities)
-            found.append({"input": f"{' '.join(word[0] for word in words)}\nEntities:", "label": label})
-    return found
-
-
 def test_the_domain_suites_on_public_data(tmp_path: Path, knowing: Path, shared_data: Path) -> None:
     source = shared_data / "evaluation"
-    rows = {
-        "usmle": examination(source / "medqa" / "medqa_test.jsonl"),
-        "chemprot": relations(source / "chemprot" / "test.txt"),
-        "fpb": sentiment(source / "finlora" / "fpb_test.jsonl"),
-        "fiqa_sa": sentiment(source / "finlora" / "fiqa_test.jsonl"),
-        "convfinqa": conversations(source / "convfinqa" / "convfinqa_dataset.json"),
-        "ner": tagged(source / "fin_ner" / "FIN3.txt"),
+    files = {
+        "usmle": source / "medqa" / "medqa_test.jsonl",
+        "chemprot": source / "chemprot" / "test.txt",
+        "fpb": source / "finlora" / "fpb_test.jsonl",
+        "fiqa_sa": source / "finlora" / "fiqa_test.jsonl",
+        "convfinqa": source / "convfinqa" / "convfinqa_dataset.json",
+        "ner": source / "fin_ner" / "FIN3.txt",
     }
-    assert {name: len(found) for name, found in rows.items()} | {"convfinqa": 0, "ner": 0} == {
-        "usmle": 1273, "chemprot": 3469, "fpb": 1212, "fiqa_sa": 235, "convfinqa": 0, "ner": 0,
+    settings = {"output": str(tmp_path / "data"), "files": {name: str(path) for name, path in files.items()}}
+    made = write_domain_questions(DomainQuestionsConfig.model_validate(settings)).figures
+    counts = {name: made[f"questions_{name}"] for name in files}
+    assert counts | {"ner": 0} == {
+        "usmle": 1273, "chemprot": 3469, "fpb": 1212, "fiqa_sa": 235, "convfinqa": 1490, "ner": 0,
     }  # fmt: skip
-    assert len(rows["convfinqa"]) > 1000 and len(rows["ner"]) > 50
-    for name, found in rows.items():
-        lines(tmp_path / "data" / f"{name}.jsonl", found)
+    assert 50 < int(counts["ner"]) < 305, "sentences that name somebody"
     suites = {
         "biomedicine": {"path": str(tmp_path / "data"), "without": ["pubmedqa", "mqp", "rct"]},
         "finance": {"path": str(tmp_path / "data"), "without": ["headline"]},
@@ -425,7 +358,7 @@ def test_the_domain_suites_on_public_data(tmp_path: Path, knowing: Path, shared_
     report = evaluate(config(tmp_path, knowing, suites=suites, limit=8))
     assert report.figures["questions"] == 48
     for name, metric in {**CHOICES, "convfinqa": "numeric_match", "ner": "entity_f1"}.items():
-        if name in rows:
+        if name in files:
             found = pair(tmp_path, name)
             assert 0 <= found["metrics"][metric]["value"] <= 1 and found["metrics"][metric]["stderr"] is not None
             assert found["n"] == 8

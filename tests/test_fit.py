@@ -12,7 +12,7 @@ import pytest
 from pretrain_world import records
 
 from ipt_stream.errors import TrainingError
-from ipt_stream.training.fit import Evaluation, FitSettings, FitSummary, fit
+from ipt_stream.training.fit import Evaluation, FitSettings, FitSummary, Precision, fit
 from ipt_stream.training.models import load_model
 from ipt_stream.training.running import RunSettings
 
@@ -178,6 +178,30 @@ def test_compiled_layers_learn_the_same(model_folder: Path, plain: Path, tmp_pat
     assert all(layer._compiled_call_impl is not None for layer in model.model.layers)
     assert torch._dynamo.utils.counters["frames"]["ok"] > 0
     assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "plain"), rel=1e-4)
+
+
+def test_bfloat16_learns_about_the_same_and_goes_on_to_the_same_bits(model_folder: Path, tmp_path: Path) -> None:
+    import torch
+
+    batches = list(loader())[:6]
+
+    def run(name: str, precision: str, evaluation: Evaluation | None = None) -> tuple[Any, FitSummary]:
+        model = load_model(str(model_folder), dropout=0.0)
+        settings = SETTINGS.model_copy(update={"precision": Precision(precision)})
+        output = str(tmp_path / name)
+        return model, fit(model, batches, settings, steps=6, output=output, seed=3, evaluation=evaluation)
+
+    whole, _ = run("whole", "bfloat16")
+    run("exact", "float32")
+    assert losses(tmp_path / "whole") == pytest.approx(losses(tmp_path / "exact"), rel=0.02)
+    assert losses(tmp_path / "whole") != losses(tmp_path / "exact"), "it is another arithmetic"
+    with pytest.raises(InterruptedError):
+        run("parts", "bfloat16", Evaluation(1, Measured(stop_at=5)))
+    resumed, summary = run("parts", "bfloat16")
+    assert summary.resumed_from == 4
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    for weight, other in zip(resumed.parameters(), whole.parameters(), strict=True):
+        assert weight.dtype is torch.float32 and torch.equal(weight, other)
 
 
 def test_sharding_needs_someone_to_share_with(model_folder: Path, tmp_path: Path) -> None:

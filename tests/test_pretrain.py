@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from pretrain_world import BATCH, TINY, Stopped, batches, config, losses, make_mixture, records, stop_at
+from pydantic import ValidationError
 from test_tune import kill_after
 
 from ipt_stream.errors import LedgerError, TrainingError
@@ -111,6 +112,33 @@ def test_pre_training_goes_on_from_a_model(mixture: Path, trained: Path, tmp_pat
     assert finished is not None
     assert report.figures["steps"] == 20
     assert float(report.figures["loss_first"]) < float(finished["loss_first"]) - 1
+
+
+def test_a_base_models_revision_is_pinned(
+    mixture: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ipt_stream.training import models
+
+    pinned = {"base_model": str(trained / "model"), "base_revision": "0" * 40, "steps": 6}
+    load, asked = models._load, []
+
+    def remembered(kind: Any, path: str, revision: str | None, **settings: Any) -> Any:
+        asked.append((kind.__name__, revision))
+        return load(kind, path, revision, **settings)
+
+    monkeypatch.setattr(models, "_load", remembered)
+    pretrain(config(mixture, tmp_path / "out", **pinned))
+    assert ("AutoModelForCausalLM", "0" * 40) in asked
+    with monkeypatch.context() as patch:
+        patch.setenv("RANK", "1")
+        model = models.load_model_on_rank(str(pinned["base_model"]), "0" * 40, fsdp=True)
+    assert asked[-1] == ("AutoConfig", "0" * 40) and model.device.type == "meta"
+    told = pretrain(config(mixture, tmp_path / "dry", **pinned, dry_run=True)).lines
+    assert asked[-1] == ("AutoConfig", "0" * 40) and any(f"@{'0' * 40}: hidden 64" in line for line in told)
+    with pytest.raises(LedgerError, match=r"base_revision was '0+', is '1'"):
+        pretrain(config(mixture, tmp_path / "out", **{**pinned, "base_revision": "1"}))
+    with pytest.raises(ValidationError, match="base_revision is of a base_model"):
+        config(mixture, tmp_path / "none", base_revision="1")
 
 
 def test_attention_stays_inside_documents_where_the_plan_says_so(mixture: Path, tmp_path: Path) -> None:

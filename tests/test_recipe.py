@@ -367,3 +367,27 @@ def test_a_matrix_that_says_nothing_clear_is_refused(place: Any, override: str, 
     (place.folder / "recipe.yaml").write_text(MATRIX.format(folder=place.folder), "utf-8")
     with pytest.raises(ConfigError, match=message):
         place.load(override)
+
+
+SHIPPED = {"demo": 7, "shared_data": 7, "experiment": 50}
+CONFIGS = Path(__file__).parents[1] / "jobs" / "configs"
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_recipes_that_are_shipped_are_valid(name: str) -> None:
+    import yaml
+
+    file = CONFIGS / f"{name}.yaml"
+    recipe = load_recipe(str(file))
+    assert {step.group for step in recipe.steps} == set(yaml.safe_load(file.read_text())["stages"])
+    assert len(recipe.steps) >= SHIPPED[name]
+
+
+def test_a_misspelt_key_of_a_shipped_recipe_is_named(tmp_path: Path) -> None:
+    wrong = tmp_path / "recipe.yaml"
+    wrong.write_text((CONFIGS / "shared_data.yaml").read_text().replace("sequences_per_batch", "sequences_a_batch"))
+    with pytest.raises(ConfigError, match=r"stage model: unknown key 'sequences_a_batch'; did you mean 'sequences_per"):
+        load_recipe(str(wrong))
+    wrong.write_text((CONFIGS / "shared_data.yaml").read_text().replace("      usmle:", "      usmel:"))
+    with pytest.raises(ConfigError, match=r"stage questions: wrong value for 'files\.usmel"):
+        load_recipe(str(wrong))

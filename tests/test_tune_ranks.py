@@ -15,8 +15,8 @@ import pytest
 from test_tune import evaluations, losses
 
 from ipt_stream.stage import finished_figures
+from ipt_stream.training.batches import batch_loader
 from ipt_stream.training.tune import TuneConfig, tune
-from ipt_stream.training.tune_batches import batch_loader
 from ipt_stream.tuning.sequences import EncodedShot
 
 pytestmark = [pytest.mark.filterwarnings("ignore:websockets:DeprecationWarning")]

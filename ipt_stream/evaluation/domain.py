@@ -78,7 +78,7 @@ def read_rows(task: str, path: str) -> tuple[tuple[Mapping[str, Any], ...], str]
     if not storage.exists(path):
         raise InputError(f"no data of {task} at {path}", wanted="JSON lines", got="nothing there", fix="check the path")
     content = storage.read_bytes(path)
-    rows = tuple(check_row(row, where, task) for where, row in _records(content, path))
+    rows = tuple(check_row(row, where, task) for where, row in records(content, path))
     if not rows:
         raise InputError(f"{path} has no rows", wanted=_layout(task), got="an empty file")
     return rows, hashlib.sha256(content).hexdigest()[:16]
@@ -130,8 +130,8 @@ def _layout(task: str) -> str:
     return _CHOICE_LAYOUT if _header(task)["output_type"] == "multiple_choice" else _LABEL_LAYOUT
 
 
-def _records(content: bytes, path: str) -> Iterator[tuple[str, Any]]:
-    """Where each record is, and the record."""
+def records(content: bytes, path: str) -> Iterator[tuple[str, Any]]:
+    """Where each record of `content` is, the JSON lines or JSON list at `path`, and the record."""
     if content.lstrip()[:1] == b"[":
         for number, row in enumerate(_parsed(content, path), start=1):
             yield f"{path}: row {number}", row

@@ -4,6 +4,9 @@
 <output>/MODEL/evaluations.jsonl  its scores, a line an evaluation
 <output>/curves.json              all scores by model and step
 <output>/curves.png               the same, a line a model
+
+One process, or several that train together: `composer -n 8 -m ipt_stream.cli instruct CONFIG.yaml`. Each takes its part
+of every batch, and what comes out is the same but for rounding.
 """
 
 from __future__ import annotations
@@ -22,17 +25,22 @@ from ipt_stream.errors import EvaluationError, TrainingError
 from ipt_stream.evaluation.quiet import calm_libraries, quiet
 from ipt_stream.evaluation.settings import Name
 from ipt_stream.evaluation.tasks import METRICS, Kind, Task, TaskSettings, load_task
-from ipt_stream.stage import Figure, Stage, StageReport, run_once
+from ipt_stream.stage import Figure, Stage, StageReport
 from ipt_stream.synthesis.model_files import model_identity
 from ipt_stream.training.fit import EVALUATIONS, Evaluation
 from ipt_stream.training.instruct import InstructionTuning, tune_on_instructions
+from ipt_stream.training.ranks import joined, on_first
+from ipt_stream.training.running import HOW, check_loggers, run_on_ranks, with_own_checkpoints
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+VERB = "instruct"
 COLUMNS = 3
 """Most plots side by side."""
+_HOW: Any = {"output": True, "models": True, "evaluation": {"tasks", "batch_size", "batch_tokens"}, **HOW}
+"""Settings that say where and how, but not what (models and tasks go by their content): a run may go on with others."""
 
 
 class LearningSettings(Settings):
@@ -80,28 +88,36 @@ def instruct(config: InstructConfig) -> StageReport:
     """
     if storage.is_remote(config.output):
         raise TrainingError("output must be a local directory", got=config.output, fix="upload it afterwards")
+    check_loggers(config.loggers)
     asked = config.evaluation
     tasks = [load_task(name, settings, asked.limit) for name, settings in asked.tasks.items()]
-    files = config.data.files
-    settings = {
-        **config.model_dump(mode="json", exclude={"output": True, "models": True, "evaluation": {"tasks"}}),
+    with joined():
+        return run_on_ranks(config.output, VERB, lambda: _settings_of(config, tasks), partial(_run, config, tasks))
+
+
+def _settings_of(config: InstructConfig, tasks: Sequence[Task]) -> dict[str, Any]:
+    """All that decides what comes out."""
+    return {
+        **config.model_dump(mode="json", exclude=_HOW),
         "models": {name: model_identity(path, None) for name, path in config.models.items()},
-        "listing": [[path, storage.size(path)] for path in files],
+        "listing": [[path, storage.size(path)] for path in config.data.files],
         "tasks": {task.name: task.identity for task in tasks},
     }
-    return run_once(config.output, "instruct", settings, lambda stage: _run(config, tasks, stage))
 
 
 def _run(config: InstructConfig, tasks: Sequence[Task], stage: Stage) -> StageReport:
     calm_libraries(offline=all(task.kind is not Kind.LM_EVAL for task in tasks))
-    curves: dict[str, Curve] = {}
     figures: dict[str, Figure] = {}
     for name, path in config.models.items():
         own = {**stage.settings, "models": stage.settings["models"][name], "base_model": path}
         tune = partial(_tune, config, tasks, name, path)
-        report = run_once(storage.join(config.output, name), "instruct", own, tune)
-        curves[name] = _read(storage.join(config.output, name, EVALUATIONS))
+        report = run_on_ranks(storage.join(config.output, name), VERB, partial(dict, own), tune)
         figures |= {f"{name}/{key}": value for key, value in report.figures.items()}
+    return on_first(lambda: _finish(config, tasks, stage, figures))
+
+
+def _finish(config: InstructConfig, tasks: Sequence[Task], stage: Stage, figures: dict[str, Figure]) -> StageReport:
+    curves = {name: _read(storage.join(config.output, name, EVALUATIONS)) for name in config.models}
     chances = {task.name: _chance(task) for task in tasks}
     record = {"models": curves, "chance": chances, "questions": {task.name: len(task.rows) for task in tasks}}
     storage.publish_json(storage.join(config.output, "curves.json"), record)
@@ -117,14 +133,17 @@ def _tune(config: InstructConfig, tasks: Sequence[Task], name: str, path: str, s
     def evaluation(tokenizer: PreTrainedTokenizerBase) -> Evaluation:
         return Evaluation(config.evaluation.every_steps, scorer(tasks, tokenizer, config.evaluation), at_start=True)
 
-    summary = tune_on_instructions(config, path, stage.output, evaluation, name)
+    own = with_own_checkpoints(config, f"{VERB}-{name}", stage.settings)
+    summary = tune_on_instructions(own, path, stage.output, evaluation, name)
     figures: dict[str, Figure] = {
         "steps": summary.steps,
+        "resumed_from": summary.resumed_from,
         "tokens": summary.tokens,
+        "tokens_per_second": round(summary.tokens_per_second),
         "loss_first": round(summary.first_loss, 4),
         "loss_last": round(summary.last_loss, 4),
     }
-    return stage.finish(figures)
+    return on_first(lambda: stage.finish(figures))
 
 
 def scorer(

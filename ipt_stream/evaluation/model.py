@@ -60,7 +60,7 @@ class MeteredLM(Metered, HFLM):  # type: ignore[misc]  # lm-eval ships no types
                 request: score for tree, scores in found for request, score in zip(tree.requests, scores, strict=True)
             }
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference mode: while it is trained on several ranks, what is gathered here stays
     def _score(self, batch: Sequence[Tree]) -> list[list[Likelihood]]:
         """The answers to each tree's choices."""
         width = max(tree.width() for tree in batch)
@@ -108,7 +108,7 @@ class MeteredLM(Metered, HFLM):  # type: ignore[misc]  # lm-eval ships no types
             padding = self.tokenizer.pad_token_id
             inputs = [[padding] * blank + prompts[index] for blank, index in zip(before, chosen, strict=True)]
             mask = [[0] * blank + [1] * (width - blank) for blank in before]
-            with torch.inference_mode():
+            with torch.no_grad():
                 made = self._model_generate(
                     context=torch.tensor(inputs, device=self.device),
                     attention_mask=torch.tensor(mask, device=self.device),

@@ -66,7 +66,7 @@ def describe(config: PretrainConfig) -> StageReport:
     memory = parameters * BYTES_PER_PARAMETER / 1e9
     lines = [
         f"preset      {config.preset or 'none'}",
-        f"model       {config.base_model or 'new'}: {_told(model, SHAPE)}",
+        f"model       {_name(config)}: {_told(model, SHAPE)}",
         f"            {_told(model, DETAILS)}",
         f"attention   PyTorch's SDPA, causal{', inside documents' if plan is not None and plan.document_ids else ''}",
         f"parameters  {parameters:,} ({parameters / 1e9:.2f}B)",
@@ -93,13 +93,18 @@ def _architecture(config: PretrainConfig, plan: Plan | None) -> PreTrainedConfig
     from ipt_stream.training.pretrain import mixture_tokenizer
 
     if config.base_model is not None:
-        return base_architecture(config.base_model, config.dropout)
+        return base_architecture(config.base_model, config.dropout, config.base_revision)
     new = config.model if config.dropout is None else config.model.model_copy(update={"dropout": config.dropout})
     vocabulary = len(mixture_tokenizer(config.mixture)) if plan else new.vocab_size
     if vocabulary is None:
         wanted, got = "a mixture, or model.vocab_size", f"no mixture in {config.mixture}"
         raise TrainingError("the vocabulary is not known", wanted=wanted, got=got, fix="run ipt-stream mix first")
     return architecture(new, vocabulary)
+
+
+def _name(config: PretrainConfig) -> str:
+    revision = f"@{config.base_revision}" if config.base_revision else ""
+    return f"{config.base_model}{revision}" if config.base_model else "new"
 
 
 def _told(model: PreTrainedConfig, names: Mapping[str, str]) -> str:

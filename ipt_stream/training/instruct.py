@@ -1,30 +1,33 @@
-"""Instruction tuning of a pre-trained model (paper, section 3.2, figure 4): loss on responses, measured on the way."""
+"""Instruction tuning of a pre-trained model (paper, section 3.2, figure 4): loss on responses, measured on the way.
+
+One process, or several that train together (ranks.py): each takes its part of every batch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from ipt_stream import storage
-from ipt_stream.config import Settings
 from ipt_stream.errors import TrainingError
 from ipt_stream.progress import log
+from ipt_stream.training.batches import padding_of, rank_loader
 from ipt_stream.training.fit import Evaluation, FitSettings, FitSummary, fit
-from ipt_stream.training.instructions import Encoded, InstructionData, batch_arrays, encode, read_instructions
-from ipt_stream.training.models import load_model, load_tokenizer, parameter_count, save_model_folder
-from ipt_stream.training.ranks import world_size
+from ipt_stream.training.instructions import InstructionData, batch_arrays, encode, read_instructions
+from ipt_stream.training.models import load_model_on_rank, load_tokenizer, parameter_count, save_model_folder
+from ipt_stream.training.ranks import on_first, rank, world_size
+from ipt_stream.training.running import RunSettings
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from torch import Tensor
-    from torch.utils.data import DataLoader
     from transformers import PreTrainedTokenizerBase
 
 
-class InstructionTuning(Settings):
+class InstructionTuning(RunSettings):
     """How models are tuned on instructions; the paper gives no numbers for it."""
 
     data: InstructionData
@@ -52,8 +55,10 @@ def tune_on_instructions(
 ) -> FitSummary:
     """Tune `base_model` and publish it at `<output>/model`; a killed run goes on where it was.
 
+    All ranks call this together.
+
     Args:
-        settings: what on, and how.
+        settings: what on, and how; its `checkpoint_folder` is for this model alone.
         base_model: a Hugging Face folder or hub id.
         output: a local directory.
         evaluation: makes, of the model's tokenizer, what is measured on the way.
@@ -61,11 +66,10 @@ def tune_on_instructions(
 
     Raises:
         InputError: the data is not what its layout says.
-        TrainingError: no example fits, there are several ranks, or training fails.
+        TrainingError: no example fits, or training fails.
     """
-    if world_size() > 1:
-        fix = "start it without a launcher"
-        raise TrainingError("instruction tuning runs in one process", wanted="one", got=str(world_size()), fix=fix)
+    from ipt_stream.training.sharding import gathered_state
+
     tokenizer = load_tokenizer(base_model)
     examples, counts = encode(read_instructions(settings.data), tokenizer, settings.max_seq_len)
     if not examples:
@@ -74,21 +78,27 @@ def tune_on_instructions(
     for reason, count in counts.items():
         log.info("%-12s %s of the examples: %s", name, f"{count:,}", reason)
     batches = plan_batches(len(examples), settings)
-    model = load_model(base_model)
+    model = load_model_on_rank(base_model, fsdp=settings.fsdp)
     told = f"{parameter_count(model):,} parameters, {len(examples):,} examples, {len(batches):,} steps"
     log.info("%-12s %s", name, told)
-    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    padding = padding_of(tokenizer)
+
+    def arrays(batch: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        return batch_arrays([examples[index] for index in batch], padding)
+
     summary = fit(
         model,
-        _loader(batches, examples, int(padding or 0)),
+        rank_loader(batches, arrays, padding, rank(), world_size()),
         settings.fit,
         steps=len(batches),
         output=output,
         seed=settings.seed,
         name=name,
         evaluation=evaluation(tokenizer),
+        run=settings,
     )
-    save_model_folder(model, tokenizer, storage.join(output, "model"))
+    save = partial(save_model_folder, model, tokenizer, storage.join(output, "model"), gathered_state(model))
+    on_first(save)
     return summary
 
 
@@ -102,17 +112,3 @@ def plan_batches(examples: int, settings: InstructionTuning) -> list[NDArray[np.
     epochs = -(-steps * size // examples)
     tape = np.concatenate([drawn.permutation(examples) for _ in range(epochs)])
     return [tape[step * size : (step + 1) * size] for step in range(steps)]
-
-
-def _loader(
-    batches: Sequence[NDArray[np.int64]], examples: Sequence[Encoded], padding: int
-) -> DataLoader[dict[str, Tensor]]:
-    """Ready batches, in order."""
-    import torch
-    from torch.utils.data import DataLoader
-
-    def tensors(batch: NDArray[np.int64]) -> dict[str, Tensor]:
-        arrays = batch_arrays([examples[index] for index in batch], padding)
-        return {key: torch.from_numpy(value) for key, value in arrays.items()}
-
-    return DataLoader(batches, batch_size=None, shuffle=False, collate_fn=tensors)  # type: ignore[arg-type]

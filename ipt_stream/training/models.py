@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from ipt_stream import storage
 from ipt_stream.config import Settings
 from ipt_stream.errors import TrainingError
+from ipt_stream.training.ranks import is_first
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -159,6 +160,15 @@ def load_model(path: str, revision: str | None = None, dropout: float | None = N
     settings = {"dtype": torch.float32, "attn_implementation": ATTENTION, **_dropped(dropout)}
     loaded: PreTrainedModel = _load(AutoModelForCausalLM, path, revision, **settings)
     return loaded
+
+
+def load_model_on_rank(
+    path: str, revision: str | None = None, dropout: float | None = None, *, fsdp: bool
+) -> PreTrainedModel:
+    """The model of `load_model`; where it is to be shared out among ranks (`fsdp`), only the first has its weights."""
+    if is_first() or not fsdp:
+        return load_model(path, revision, dropout)
+    return empty_model(base_architecture(path, dropout, revision))
 
 
 def load_tokenizer(path: str, revision: str | None = None) -> PreTrainedTokenizerBase:

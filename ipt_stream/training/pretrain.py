@@ -11,31 +11,28 @@ from __future__ import annotations
 
 import os
 import tempfile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from ipt_stream import storage
-from ipt_stream.config import fingerprint
 from ipt_stream.errors import TrainingError
 from ipt_stream.mixture.plan import Plan, load_plan
 from ipt_stream.progress import log
-from ipt_stream.stage import Figure, Stage, StageReport, open_stage
+from ipt_stream.stage import Figure, Stage, StageReport
 from ipt_stream.training.fit import FitSettings, FitSummary, fit
 from ipt_stream.training.models import (
     ModelConfig,
-    base_architecture,
     build_model,
-    empty_model,
     empty_twin,
-    load_model,
+    load_model_on_rank,
     load_tokenizer,
     parameter_count,
     save_model_folder,
 )
 from ipt_stream.training.presets import Preset, check_name, with_preset
 from ipt_stream.training.ranks import is_first, joined, on_first
-from ipt_stream.training.running import RunSettings, check_loggers
+from ipt_stream.training.running import HOW, RunSettings, check_loggers, run_on_ranks, with_own_checkpoints
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -44,9 +41,7 @@ TOKENIZER = "tokenizer"
 VERB = "pretrain"
 _HOW: Any = {
     "output": True, "mixture": True, "cache": True, "cache_bytes": True, "loader_processes": True, "preset": True,
-    "dry_run": True, "workers": True, "restarts": True, "gpus_per_worker": True,
-    "fit": {"microbatch_sequences", "checkpoint_steps", "checkpoints_kept"},
-    **dict.fromkeys(RunSettings.model_fields, True),
+    "dry_run": True, "workers": True, "restarts": True, "gpus_per_worker": True, **HOW,
 }  # fmt: skip
 """Settings that say where and how, but not what: a run may go on with others."""
 
@@ -62,6 +57,8 @@ class PretrainConfig(RunSettings):
     """A pre-training of the paper's (presets.py) that the other settings start from; null: none."""
     base_model: str | None = None
     """A Hugging Face folder or hub id to go on from (continual pre-training); null: from scratch, as `model` says."""
+    base_revision: str | None = None
+    """Commit of a hub id; null: the newest."""
     model: ModelConfig = ModelConfig()
     """The architecture, where there is no `base_model`."""
     dropout: float | None = Field(default=None, ge=0, lt=1)
@@ -105,6 +102,12 @@ class PretrainConfig(RunSettings):
     def _known(cls, preset: Any) -> Any:
         return check_name(preset)
 
+    @model_validator(mode="after")
+    def _has_base(self) -> Self:
+        if self.base_revision is not None and self.base_model is None:
+            raise ValueError("base_revision is of a base_model, and there is none")
+        return self
+
     @field_validator("output")
     @classmethod
     def _local(cls, output: str) -> str:
@@ -138,9 +141,9 @@ def pretrain(config: PretrainConfig) -> StageReport:
 def pretrain_on_this_rank(config: PretrainConfig) -> StageReport:
     """The part of one process in `pretrain`; only the first rank's report says anything."""
     plan = load_plan(config.mixture)
-    stage = on_first(lambda: open_stage(config.output, VERB, settings_of(config, plan)))
-    report = stage.finished or _pretrain(config, plan, stage)
-    return report if is_first() else StageReport({}, skipped=report.skipped)
+    return run_on_ranks(
+        config.output, VERB, lambda: settings_of(config, plan), lambda stage: _pretrain(config, plan, stage)
+    )
 
 
 def settings_of(config: PretrainConfig, plan: Plan) -> dict[str, Any]:
@@ -191,7 +194,7 @@ def _pretrain(config: PretrainConfig, plan: Plan, stage: Stage) -> StageReport:
     )
     per_step = config.sequences_per_batch * plan.sequence_length
     log.info("pretrain: %s", f"{parameter_count(model):,} parameters, {steps:,} steps of {per_step:,} tokens")
-    run = config if config.checkpoint_folder is None else config.model_copy(update=_own_folder(config, plan))
+    run = with_own_checkpoints(config, VERB, settings_of(config, plan))
     summary = fit(
         model, loader, config.fit, steps=steps, output=config.output, seed=config.seed, name=VERB, run=run
     )  # fmt: skip
@@ -225,21 +228,13 @@ def _finish(
     return stage.finish(figures, (f"model: {parameters:,} parameters, {summary.tokens:,} tokens, {loss}",))
 
 
-def _own_folder(config: PretrainConfig, plan: Plan) -> dict[str, str]:
-    """Checkpoints of one training are never taken for another's: each has a folder by its settings' fingerprint."""
-    name = f"{VERB}-{fingerprint(settings_of(config, plan))}"
-    return {"checkpoint_folder": storage.join(str(config.checkpoint_folder), name)}
-
-
 def _model(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """The model to train; where it is shared out among ranks, others than the first need no weights yet."""
     new = config.model if config.dropout is None else config.model.model_copy(update={"dropout": config.dropout})
+    if config.base_model is not None:
+        return load_model_on_rank(config.base_model, config.base_revision, config.dropout, fsdp=config.fsdp)
     has_weights = is_first() or not config.fsdp
-    if config.base_model is None:
-        return build_model(new, tokenizer, config.seed) if has_weights else empty_twin(new, tokenizer)
-    if has_weights:
-        return load_model(config.base_model, dropout=config.dropout)
-    return empty_model(base_architecture(config.base_model, config.dropout))
+    return build_model(new, tokenizer, config.seed) if has_weights else empty_twin(new, tokenizer)
 
 
 def _check(model: PreTrainedModel, plan: Plan) -> None:

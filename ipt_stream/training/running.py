@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
+from typing import Any, TypeVar
 
 from pydantic import Field
 
-from ipt_stream.config import Settings
+from ipt_stream import storage
+from ipt_stream.config import Settings, fingerprint
 from ipt_stream.errors import TrainingError
+from ipt_stream.stage import Stage, StageReport, open_stage
+from ipt_stream.training.ranks import is_first, on_first
 
 
 class WandbSettings(Settings):
@@ -60,6 +65,42 @@ class RunSettings(Settings):
     null: as Composer knows the GPU. Devices that it doesn't know, CPUs among them, have no utilisation then."""
     loggers: LoggerSettings = LoggerSettings()
     """Where figures go besides `metrics.jsonl`."""
+
+
+HOW: Any = {
+    "fit": {"microbatch_sequences", "checkpoint_steps", "checkpoints_kept"},
+    **dict.fromkeys(RunSettings.model_fields, True),
+}
+"""Settings of a trained stage that say how, but not what: a run may go on with others."""
+
+Run = TypeVar("Run", bound=RunSettings)
+
+
+def with_own_checkpoints(run: Run, name: str, settings: Mapping[str, Any]) -> Run:
+    """`run`, its checkpoint folder one for `settings` alone: checkpoints of one training are never another's."""
+    if run.checkpoint_folder is None:
+        return run
+    folder = storage.join(run.checkpoint_folder, f"{name}-{fingerprint(settings)}")
+    return run.model_copy(update={"checkpoint_folder": folder})
+
+
+def run_on_ranks(
+    output: str, verb: str, settings: Callable[[], Mapping[str, Any]], work: Callable[[Stage], StageReport]
+) -> StageReport:
+    """`work(stage)` on all ranks, or its report from before; only the first rank's report says anything.
+
+    Args:
+        output: the stage's directory.
+        verb: what it does.
+        settings: makes, on the first rank, all that decides what comes out.
+        work: the part of one rank, which ends with `on_first(stage.finish)`.
+
+    Raises:
+        LedgerError: the directory holds another stage, or this one with other settings.
+    """
+    stage = on_first(lambda: open_stage(output, verb, settings()))
+    report = stage.finished or work(stage)
+    return report if is_first() else StageReport({}, skipped=report.skipped)
 
 
 def check_loggers(settings: LoggerSettings) -> None:

@@ -20,15 +20,14 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import Field, model_validator
 
 from ipt_stream import storage
-from ipt_stream.config import fingerprint
 from ipt_stream.progress import log
-from ipt_stream.stage import Figure, Stage, StageReport, open_stage
+from ipt_stream.stage import Figure, Stage, StageReport
+from ipt_stream.training.batches import batch_loader, padding_of
 from ipt_stream.training.fit import FitSettings, FitSummary, fit
 from ipt_stream.training.lora import ADAPTER, LoraSettings, add_adapters, merge, save_adapter, trained_model
 from ipt_stream.training.models import ModelConfig, parameter_count, save_model_folder
-from ipt_stream.training.ranks import is_first, joined, on_first, rank, world_size
-from ipt_stream.training.running import RunSettings, check_loggers
-from ipt_stream.training.tune_batches import batch_loader, padding_of
+from ipt_stream.training.ranks import joined, on_first, rank, world_size
+from ipt_stream.training.running import HOW, RunSettings, check_loggers, run_on_ranks, with_own_checkpoints
 from ipt_stream.training.tune_data import TuneData, read_data
 from ipt_stream.training.tune_measure import QualitySettings, evaluation_of
 from ipt_stream.training.tune_model import tuning_model, tuning_tokenizer
@@ -43,11 +42,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 EXAMPLES, TRAIN_FILE, HELD_OUT_FILE, MODEL = "examples", "train.jsonl", "held_out.jsonl", "model"
-_HOW: Any = {
-    "output": True, "dry_run": True, "preset": True,
-    "fit": {"microbatch_sequences", "checkpoint_steps", "checkpoints_kept"},
-    **dict.fromkeys(RunSettings.model_fields, True),
-}  # fmt: skip
+_HOW: Any = {"output": True, "dry_run": True, "preset": True, **HOW}
 """Settings that say where and how, but not what: a run may go on with others."""
 
 
@@ -144,9 +139,7 @@ def tune(config: TuneConfig) -> StageReport:
     settings = config.model_dump(mode="json", exclude=_HOW)
     settings["listing"] = [listing(source) for source in (*config.sources, *config.validation)]
     with joined():
-        stage = on_first(lambda: open_stage(config.output, "tune", settings))
-        report = stage.finished or _tune(config, stage)
-        return report if is_first() else StageReport({}, skipped=report.skipped)
+        return run_on_ranks(config.output, "tune", lambda: settings, partial(_tune, config))
 
 
 def _tune(config: TuneConfig, stage: Stage) -> StageReport:
@@ -173,7 +166,7 @@ def _tune(config: TuneConfig, stage: Stage) -> StageReport:
         seed=config.seed,
         name="tune",
         evaluation=evaluation_of(config, data, tokenizer, len(batches)) if data.held_out else None,
-        run=_run_settings(config, stage),
+        run=with_own_checkpoints(config, "tune", stage.settings),
     )
     figures = _figures(config, data, shots, batches, summary, left)
     figures |= {"parameters": parameters, "parameters_trained": trained}
@@ -184,14 +177,6 @@ def _tune(config: TuneConfig, stage: Stage) -> StageReport:
 def _keep_examples(config: TuneConfig, data: TuneData) -> None:
     for name, examples in ((TRAIN_FILE, data.train), (HELD_OUT_FILE, data.held_out)):
         storage.publish_bytes(storage.join(config.output, EXAMPLES, name), examples_text(examples))
-
-
-def _run_settings(config: TuneConfig, stage: Stage) -> RunSettings:
-    """Checkpoints of one tuning are never taken for another's: each has a folder by its settings' fingerprint."""
-    if config.checkpoint_folder is None:
-        return config
-    folder = storage.join(config.checkpoint_folder, f"tune-{fingerprint(stage.settings)}")
-    return config.model_copy(update={"checkpoint_folder": folder})
 
 
 def _save(

@@ -154,9 +154,9 @@ def validation_loss(
     """Mean loss a pair token over all of `shots`, in nats, one shot a sequence."""
     import torch
 
+    from ipt_stream.training.batches import batch_loader, padding_of
     from ipt_stream.training.composer_parts import mean_loss
     from ipt_stream.training.fit import count_tokens
-    from ipt_stream.training.tune_batches import batch_loader, padding_of
 
     batches = plan_batches(
         shots,

@@ -14,9 +14,8 @@ from ipt_stream.synthesis.prompt import BOS, EOS, format_shot
 from ipt_stream.training.models import (
     base_architecture,
     build_model,
-    empty_model,
     empty_twin,
-    load_model,
+    load_model_on_rank,
     load_tokenizer,
 )
 from ipt_stream.training.ranks import is_first
@@ -58,15 +57,12 @@ def tuning_model(config: TuneConfig, tokenizer: PreTrainedTokenizerBase) -> PreT
     Raises:
         TrainingError: there is no base model, it is too short, or its architecture has no such dropout.
     """
-    has_weights = is_first() or not config.fsdp  # otherwise they come from the first rank
     if config.base_model is None:
+        has_weights = is_first() or not config.fsdp  # otherwise they come from the first rank
         return build_model(config.model, tokenizer, config.seed) if has_weights else empty_twin(config.model, tokenizer)
     if config.dropout is not None:
         _check_dropout(config.base_model, config.base_revision)
-    if has_weights:
-        model = load_model(config.base_model, config.base_revision, config.dropout)
-    else:
-        model = empty_model(base_architecture(config.base_model, config.dropout, config.base_revision))
+    model = load_model_on_rank(config.base_model, config.base_revision, config.dropout, fsdp=config.fsdp)
     longest = getattr(model.config, "max_position_embeddings", config.max_seq_len)
     if longest < config.max_seq_len:
         wanted, fix = f"at most {longest:,} tokens", "lower max_seq_len"
