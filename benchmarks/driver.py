@@ -29,7 +29,7 @@ class Nothing:
 def orders(count: int) -> dict[str, Any]:
     """Hand `count` orders out to two actors."""
     from ipt_stream.corpus.formats import Format, ShardSpec
-    from ipt_stream.synthesis.orders import Order
+    from ipt_stream.synthesis.orders import Order, order_to_json
     from ipt_stream.synthesis.pipeline import hand_out
     from ipt_stream.synthesis.ray_session import ensure_ray
 
@@ -37,10 +37,11 @@ def orders(count: int) -> dict[str, Any]:
     shards = [ShardSpec(f"s3://bucket/web/{n:05d}.parquet", n, f"{n:05d}.parquet", Format.PARQUET, "content", "url",
                         437_500_000, 175_000) for n in range(-(-count // 86))]  # fmt: skip
     made = [Order(shard, first, first + 1, frozenset()) for shard in shards for first in range(86)][:count]
-    for _row in hand_out(made[:8], Nothing, (), ACTORS, 4, 0.0, 1).iter_rows():  # workers and code are there
+    first = [order_to_json(order) for order in made[:8]]
+    for _row in hand_out(first, Nothing, (), ACTORS, 4, 0.0, 1).iter_rows():  # workers and code are there
         pass
     before, began, held = time.process_time(), time.perf_counter(), _held_mib()
-    dataset = hand_out(made, Nothing, (), ACTORS, 4, 0.0, 1)
+    dataset = hand_out([order_to_json(order) for order in made], Nothing, (), ACTORS, 4, 0.0, 1)
     queued, queued_mib = time.process_time(), _held_mib()
     done = sum(1 for _ in dataset.iter_rows())
     assert done == count

@@ -1,8 +1,8 @@
 """Files, on local disks and object stores alike: list, read, and publish atomically.
 
-A path is a plain one or an fsspec URL (`s3://bucket/prefix`, `gs://...`). Publishing is all or nothing: a local file
-is written under a temporary name beside its place, synced and renamed; an object is put in one piece. A reader never
-sees half a file, whatever is killed when.
+A path is a plain one or an fsspec URL (`s3://bucket/prefix`, or `gs://...` where gcsfs is installed). Publishing is all
+or nothing: a local file is written under a temporary name beside its place, synced and renamed; an object is put in one
+piece. A reader never sees half a file, whatever is killed when.
 
 Stores fail often and shortly: their drivers try again for a while (s3.py says how long), and what remains is a
 `StorageError`, as is every failure of a disk. Listings never come from a cache: another process may have written since.
@@ -90,7 +90,7 @@ def filesystem(path: str) -> tuple[Any, str]:
             f"can't reach {path}",
             wanted="a driver of fsspec's for it, and settings that it takes",
             got=str(error),
-            fix="install that store's driver, or correct FSSPEC_* in the environment",
+            fix="install that store's driver (gs://: gcsfs), or correct FSSPEC_* in the environment",
         ) from error
     return fs, inner
 
@@ -352,7 +352,8 @@ def publish_once(path: str, content: bytes) -> bool:
     """Put `content` at `path`, whole, only if nothing is there. Of several callers at once exactly one makes it.
 
     On a store this is one conditional request (S3: `If-None-Match: *`, which Amazon's, MinIO's and other newer stores
-    take); stores that fsspec can't ask that of are looked at first, and two callers at once may then both be told True.
+    take; Google's: `ifGenerationMatch=0`); stores that fsspec can't ask that of are looked at first, and two callers at
+    once may then both be told True.
     A request whose answer got lost is sent again and meets its own object: so an object that holds just `content`
     counts as made here. Put something of the caller's own into it where only one may go on.
 

@@ -198,6 +198,21 @@ class TestTables:
         assert lines[1].split() == ["raw", "tokens", "a", "GPU-day", "1B", "1.5B", "(1.50x)"]
         assert lines[-1].split() == ["engine.max_num_seqs", "8", "16"]
 
+    def test_a_row_for_each_of_the_first_engines_and_one_for_all(self) -> None:
+        """Half as fast, the tenth makes 50 raw tokens a second, the others 100 each: a GPU each, on average 95."""
+        lines = [engine(name=str(n), factor=0.5 if n == 9 else 1.0, gpus=1.0) for n in range(10)]
+        found = measure(
+            lines, begun=90, least=10, warm_up=6, stopped=130.0, windows=4, model={}, shape=None, ceilings={}
+        )  # fmt: skip
+        told = result_lines(found)
+        rows = [line.split() for line in told if line.startswith(("engine ", "all "))]
+        first = ["8.64M", "100", "400", "300", "60", "10", "2", "25.0%", "50.0%"]
+        assert [row[:4] for row in rows[:-1]] == [["engine", str(n), "on", "h"] for n in range(1, 9)]
+        assert [row[4:] for row in rows[:-1]] == [first] * 8
+        assert rows[-1] == ["all", "10", "8.21M", "950", "3,800", "2,850", "570", "95", "19", "25.0%", "50.0%"]
+        assert "  and 2 more engines, in the result" in told
+        assert not any(line.startswith("all ") for line in result_lines(figures(1e9))), "one engine is the total"
+
     def test_a_state_that_was_not_steady_is_told(self) -> None:
         lines = result_lines({**figures(1e9), "drift": 0.3})
         assert any("+30%" in line and "warm_up_seconds" in line for line in lines)

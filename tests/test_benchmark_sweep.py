@@ -131,6 +131,26 @@ def test_wrong_points_are_refused_before_anything_starts(tmp_path: Path, shards:
         config(tmp_path, shards, synthesize={})
 
 
+def test_the_sweep_that_the_example_shows_is_one_that_can_be_asked_for(tmp_path: Path) -> None:
+    """Its comment lines as lines: every point makes settings of the stage, half of them with speculative decoding."""
+    lines = (Path(__file__).parents[1] / "jobs" / "configs" / "benchmark.yaml").read_text().splitlines()
+    begin = next(number for number, line in enumerate(lines) if line.startswith("# sweep:"))
+    end = next(number for number, line in enumerate(lines) if line.startswith("# compare:"))
+    text = "\n".join([*lines[:begin], *(line.removeprefix("# ") for line in lines[begin:end])])
+    settings = build(BenchmarkConfig, {**yaml.safe_load(text), "output": str(tmp_path)}, "benchmark.yaml")
+    assert settings.sweep is not None
+    ngram = {"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_max": 4}
+    asked = []
+    for point in points_of(settings.sweep):
+        own = {**settings.synthesize, "input": {"shards": ["a"]}, "output": "o"}
+        engine = build(
+            SynthesizeConfig, with_point({**own, "engine": {**own["engine"], "model": "m"}}, point), "p"
+        ).engine
+        asked.append(engine.arguments.get("speculative_config"))
+        assert engine.arguments["block_size"] == 32, "beside what the example has"
+    assert [asked.count(None), asked.count(ngram)] == [12, 12]
+
+
 def test_points_and_what_they_change() -> None:
     settings = SweepSettings(points={"engine.gpus": [1, 2], "engine.arguments.quantization": [None, "fp8"]})
     assert points_of(settings)[1] == {"engine.gpus": 1, "engine.arguments.quantization": "fp8"}

@@ -204,6 +204,39 @@ def test_orders_shrink_towards_the_end_and_their_number_is_bounded(
     assert len(orders) <= bound
 
 
+@settings(max_examples=100, deadline=None)
+@given(worlds(), st.integers(1, 6), st.integers(1, 4), st.floats(0.5, 50))
+def test_the_orders_in_hand_at_the_end_have_as_many_marked_segments_as_are_at_work_then(
+    world: tuple[list[Truth], int], at_once: int, smallest: int, bytes_a_row: float
+) -> None:
+    truths, size = world
+    shards = [truth.spec for truth in truths]
+    before = Tally(made={0: {0, 2}})
+    orders = [
+        order_from_json(order_to_json(o)) for o in plan_orders(shards, before, size, at_once, bytes_a_row, smallest)
+    ]
+    last = orders[-at_once:]
+    assert [order for order in orders if order.ending is not None] == last
+    for order in orders[:-at_once]:
+        assert not any(order.is_ending(number) for number in range(order.first, (order.stop or 500) + 1))
+    for order in last:
+        if order.stop is None:  # where it ends is a guess
+            assert order.ending is not None and order.ending >= order.first
+            continue
+        missing = [number for number in range(order.first, order.stop) if number not in order.finished]
+        marked = [number for number in missing if order.is_ending(number)]
+        assert marked == missing[-smallest:]
+
+
+def test_a_stream_that_is_one_order_competes_at_its_end_alone() -> None:
+    """64 segments in orders of at least 2: of the two orders that are in hand last, the last segment each."""
+    spec = ShardSpec("/0", 0, "s", Format.JSONL, "text", None, 640)
+    orders = list(plan_orders([spec], Tally(), 10, 2, 1.0))
+    assert [(order.first, order.stop, order.ending) for order in orders[-3:]] == [
+        (59, 61, None), (61, 63, 62), (63, None, 63),
+    ]  # fmt: skip
+
+
 def test_a_million_segments_for_a_thousand_engines_are_planned_in_seconds() -> None:
     shards = [
         ShardSpec(f"s3://b/{n:05d}.parquet", n, f"{n:05d}.parquet", Format.PARQUET, "content", None, 10**9, 175_000)

@@ -19,7 +19,7 @@ from ipt_stream.synthesis.chain import chains
 from ipt_stream.synthesis.engine import EngineDied
 from ipt_stream.synthesis.parse import parse
 from ipt_stream.synthesis.prompt import Shot
-from ipt_stream.synthesis.rounds import Gate, Piece, SegmentResult, prepare, run_segment
+from ipt_stream.synthesis.rounds import LAST_TURN, Gate, Piece, SegmentResult, prepare, run_segment
 from ipt_stream.synthesis.segment import Status
 
 TOKENIZER = light_tokenizer()
@@ -154,6 +154,51 @@ class TestGate:
             return order
 
         assert run(scenario()) == [(1, 8), (1, 5), (1, 3), (2, 50), (2, 9)]
+
+
+class TestTheEndOfARun:
+    """Two segments on an engine with room for two chains; a letter of a text takes a second."""
+
+    SEGMENTS = ([10] * 8, [10, 20, 200, 30])
+
+    @staticmethod
+    async def finish(turns: list[int]) -> tuple[float, list[int]]:
+        """When all is done, and the lengths of chains in the order in which they were begun."""
+        held, gate, now = Held(), Gate(2), 0.0
+        works = [
+            asyncio.create_task(
+                run_segment(
+                    held.engine, TOKENIZER, prepare(TOKENIZER, documents(lengths), BUDGET),
+                    segment_id=str(number), rounds=1, budget_tokens=BUDGET, gate=gate, turn=turn,
+                )
+            )
+            for number, (lengths, turn) in enumerate(zip(TestTheEndOfARun.SEGMENTS, turns, strict=True))
+        ]  # fmt: skip
+        begun: list[int] = []
+        ends: dict[str, float] = {}
+        await settle()
+        while held.waiting:
+            for name in held.waiting.keys() - ends.keys():
+                length = TestTheEndOfARun.SEGMENTS[int(name.split("/")[0])][row_of(name)]
+                begun.append(length)
+                ends[name] = now + length
+            first = min(held.waiting, key=lambda name: (ends[name], name))
+            now = ends[first]
+            held.let_go(first)
+            await settle()
+        await asyncio.gather(*works)
+        return now, begun
+
+    def test_by_turns_the_longest_chain_of_the_last_segment_waits_for_the_shortest_of_the_one_before(self) -> None:
+        assert run(self.finish([1, 2])) == (40.0 + 200.0, [10] * 8 + [200, 30, 20, 10])
+
+    def test_with_one_turn_the_longest_of_all_goes_first_and_the_engine_is_empty_sooner(self) -> None:
+        seconds, begun = run(self.finish([LAST_TURN, LAST_TURN]))
+        assert begun == [10, 10, 200, 30, 20, *[10] * 7], "but for the two that came before any other"
+        assert seconds == 10.0 + 200.0
+
+    def test_the_last_ones_go_after_all_that_have_turns_of_their_own(self) -> None:
+        assert run(self.finish([7, LAST_TURN])) == run(self.finish([1, 2]))
 
 
 class TestRunSegment:

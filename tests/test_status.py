@@ -185,7 +185,7 @@ class TestLongLedgers:
 
 
 def test_fifty_thousand_records_are_read_in_one_go(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Below the bound each part is read once; its cost is that of its JSON."""
+    """Below the bound each part is read once, and a status is there in less than 2 s."""
     numbers = range(50_000)
     folder = Path(run, "ledger")
     folder.mkdir()
@@ -197,7 +197,7 @@ def test_fifty_thousand_records_are_read_in_one_go(run: str, monkeypatch: pytest
     monkeypatch.setattr(storage, "read_bytes", lambda path: reads.append(path) or read(path))
     began = time.process_time()
     assert read_status(run)["segments_done"] == 50_000
-    assert time.process_time() - began < 10
+    assert time.process_time() - began < 2
     assert len([path for path in reads if "/ledger/" in path]) == -(-50_000 // RECORDS_A_PART)
 
 

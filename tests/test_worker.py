@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import pytest
 from light import LightEngine, jsonl_shard, light_tokenizer, row_of
 
 from ipt_stream import storage
+from ipt_stream.corpus.formats import Format, ShardSpec
 from ipt_stream.errors import EngineError, InputError, StorageError
 from ipt_stream.ledger import read_ledger
 from ipt_stream.synthesis import segment as segment_files
@@ -122,6 +124,38 @@ def test_several_orders_at_once_make_and_record_each_segment_once(make_worker: M
     assert sorted(told) == sorted(published(tmp_path / "run")), "each is told of once"
     assert beats[-1].in_flight == ()
     assert (tmp_path / "run" / "engines").is_dir()
+
+
+@pytest.mark.parametrize("ending", [None, 1])
+def test_chains_of_the_runs_last_segments_go_by_length_alone(
+    make_worker: MakeWorker, tmp_path: Path, ending: int | None
+) -> None:
+    """Three segments of three chains each are at work, the second and the third perhaps marked; one chain is let in."""
+    lengths = [30, 20, 110, 1, 1, 60, 10, 120, 1, 1, 80, 20, 140, 1, 1]
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps({"text": "x" * length}) + "\n" for length in lengths))
+    shard = ShardSpec(str(path), 0, path.name, Format.JSONL, "text", None, path.stat().st_size)
+    switch = Switch()
+    engine = LightEngine(switch)
+    worker = make_worker(engine, open_chains=1, segments_in_flight=3)
+    orders = [Order(shard, 0, 1, frozenset()), Order(shard, 1, None, frozenset(), ending=ending)]
+    with ThreadPoolExecutor(2) as pool:
+        try:
+            done = [pool.submit(worker.run_order, orders[0])]
+            wait_for(lambda: len(worker._gate._waiting) == 2, "the first segment's other chains wait")
+            done.append(pool.submit(worker.run_order, orders[1]))
+            wait_for(lambda: len(worker._gate._waiting) == 8, "all others wait")
+        finally:
+            switch.on.set()
+        assert [one.result(WAIT_S).made for one in done] == [1, 2]
+
+    def length(row: int) -> int:
+        members = [row, row + 3] if row % SIZE < 2 else [row]
+        return sum(lengths[member] + light_tokenizer().context_overhead_tokens for member in members)
+
+    begun = [row for row in engine.rows() if row % SIZE < 3]  # the first row of each chain
+    groups = [[0, 1, 2], [5, 6, 7], [10, 11, 12]] if ending is None else [[0, 1, 2], [5, 6, 7, 10, 11, 12]]
+    assert begun == [row for group in groups for row in sorted(group, key=length, reverse=True)]
 
 
 def test_what_was_published_and_not_recorded_is_adopted(make_worker: MakeWorker, tmp_path: Path) -> None:

@@ -17,10 +17,12 @@ NAMES = {
     "requests": "requests",
 }
 SHOWN_DIFFERENCES = 40
+SHOWN_ENGINES = 8
 
 
 def result_lines(result: Mapping[str, Any]) -> tuple[str, ...]:
-    """A result in about twenty lines: the headline, rates, engines, where the time went, the floor, the cost."""
+    """A result in about twenty lines: the headline, rates, several engines in a row each, where the time went, the
+    floor, the cost."""
     total, seconds, engines = result["total"], result["seconds"], result["engines"]
     day = total["raw_tokens_per_gpu_day"]
     unit = "GPU" if any(engine["gpus"] for engine in engines) else "machine (no GPU: each engine counts as one)"
@@ -43,8 +45,9 @@ def result_lines(result: Mapping[str, Any]) -> tuple[str, ...]:
             ]
         ),
         "",
+        *_engine_lines(total, engines),
         f"cached     {total['cached_share']:.1%} of the prompt tokens",
-        "occupancy  " + ", ".join(f"{engine['occupancy']:.1%}" for engine in engines[:8]) + " of max_num_seqs",
+        f"occupancy  {total['occupancy']:.1%} of max_num_seqs",
         f"seconds    start-up {seconds['startup']:.1f} (engine {seconds['engine_start']:.1f}), "
         f"warm-up {seconds['warm_up']:.1f}, steady {seconds['steady']:.1f}, tail {seconds['tail']:.1f}"
         + (" (told to stop)" if result["stopped"] else " (the sample's end)"),
@@ -57,6 +60,28 @@ def result_lines(result: Mapping[str, Any]) -> tuple[str, ...]:
     if "cost" in result:
         lines += cost_lines(result["cost"])
     return tuple(lines)
+
+
+def _engine_lines(total: Mapping[str, Any], engines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A row for each of several engines, and one for all of them; rates are per second, but for the first."""
+    if len(engines) < 2:
+        return []
+    shown = engines[:SHOWN_ENGINES]
+    names = [f"engine {number} on {engine['host']}" for number, engine in enumerate(shown, 1)]
+    head = [
+        "",
+        "raw tokens a GPU-day",
+        *(f"{NAMES[name]}/s" for name in RATES if name != "requests"),
+        "cached",
+        "occupancy",
+    ]
+    rows = [head]
+    for name, one in zip([*names, f"all {len(engines)}"], [*shown, total], strict=True):
+        rates = [_number(one["per_second"][rate]) for rate in RATES if rate != "requests"]
+        day = _large(one["per_gpu_day"]["raw_tokens"])
+        rows.append([name, day, *rates, _percent(one["cached_share"]), _percent(one["occupancy"])])
+    hidden = len(engines) - len(shown)
+    return [*_grid(rows), *([f"  and {hidden} more engines, in the result"] if hidden else []), ""]
 
 
 def _floor_lines(result: Mapping[str, Any]) -> list[str]:

@@ -2,14 +2,17 @@
 
 An order is a run of consecutive segments of one shard. Orders shrink towards the end of the run (guided
 self-scheduling): at first an engine is given a long run of a shard, and so little of the shard is read twice; in the
-end single segments, so that all engines end together.
+end single segments, so that all engines end together. The segments that are at work when nothing is left to be given
+out are marked: of these the longest chains go first, whichever segment they are of.
 """
 
 from __future__ import annotations
 
-import json
+from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
+
+import msgspec
 
 from ipt_stream.corpus.formats import Format, ShardSpec
 from ipt_stream.synthesis.engine import EngineConfig
@@ -36,6 +39,7 @@ class Order:
         stop: number after the last, or None: to the shard's end.
         finished: numbers in between that are made already.
         end_is_known: whether the shard's end is recorded, so that it is not to be told again.
+        ending: segments from this number on are among the last of the run; None: none are.
     """
 
     shard: ShardSpec
@@ -43,6 +47,11 @@ class Order:
     stop: int | None
     finished: frozenset[int]
     end_is_known: bool = False
+    ending: int | None = None
+
+    def is_ending(self, number: int) -> bool:
+        """Whether segment `number` is among the last of the run."""
+        return self.ending is not None and number >= self.ending
 
 
 def expected_rows(shard: ShardSpec, bytes_a_row: float) -> int:
@@ -64,6 +73,9 @@ def plan_orders(
     While its end is not recorded, the orders cover all from the last segment that is made: the shard may end in it, and
     only who reads the last row finds the end.
 
+    The last `at_once` orders are those that are in hand when no other is left: of each, the last `smallest` segments
+    are marked as ending, which are as many as all engines have at work then.
+
     Args:
         shards: the whole input.
         tally: what is recorded.
@@ -72,6 +84,25 @@ def plan_orders(
         bytes_a_row: of shards that don't say how many rows they have.
         smallest: segments an order has at least; more than 1 where segments are so small that orders would cost more.
     """
+    held: deque[tuple[Order, int]] = deque()  # with the number after the last segment, told or guessed
+    for order, stop in _orders(shards, tally, segment_documents, at_once, bytes_a_row, smallest):
+        held.append((order, stop))
+        if len(held) > at_once:
+            yield held.popleft()[0]
+    for order, stop in held:
+        missing = [number for number in range(order.first, stop) if number not in order.finished]
+        yield replace(order, ending=min(missing[-smallest:], default=order.first))
+
+
+def _orders(
+    shards: Sequence[ShardSpec],
+    tally: Tally,
+    segment_documents: int,
+    at_once: int,
+    bytes_a_row: float,
+    smallest: int,
+) -> Iterator[tuple[Order, int]]:
+    """As `plan_orders`, without marks; with each order the number after its last segment, guessed where it has none."""
     guessed = {
         shard.index: _segments(shard, tally, segment_documents, bytes_a_row)
         for shard in shards
@@ -96,7 +127,7 @@ def plan_orders(
             is_last = end >= segments  # it goes to the shard's end, wherever that is
             finished = frozenset(number for number in made if number >= first and (is_last or number < end))
             left -= max(min(end, segments) - first - len(finished), 0)
-            yield Order(shard, first, None if is_last else end, finished, end_is_known)
+            yield Order(shard, first, None if is_last else end, finished, end_is_known), min(end, segments)
             if is_last:
                 break
             first = end
@@ -133,12 +164,10 @@ def advice(orders: int, engines: int) -> str | None:
 
 
 def order_to_json(order: Order) -> str:
-    """`order` as it travels to a worker."""
-    return json.dumps({**asdict(order), "finished": sorted(order.finished)})
+    """`order` as it travels to a worker. Of many, some microseconds each."""
+    return msgspec.json.encode(order, order="deterministic").decode()
 
 
 def order_from_json(text: str) -> Order:
     """The order that `order_to_json` made `text` of."""
-    fields = json.loads(text)
-    shard = ShardSpec(**{**fields["shard"], "format": Format(fields["shard"]["format"])})
-    return Order(**{**fields, "shard": shard, "finished": frozenset(fields["finished"])})
+    return msgspec.json.decode(text, type=Order)

@@ -11,35 +11,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from itertools import islice
 from typing import Any
 
 from pydantic import Field
 
-from ipt_stream import storage
-from ipt_stream.claim import claim
 from ipt_stream.config import Settings
-from ipt_stream.corpus.document import Document
-from ipt_stream.corpus.formats import ShardBroken, ShardSpec
-from ipt_stream.corpus.readers import InputConfig, list_shards, listing_fingerprint, read_rows, resolve_shards
+from ipt_stream.corpus.formats import ShardSpec
+from ipt_stream.corpus.readers import InputConfig
 from ipt_stream.errors import ConfigError, EngineError, InputError, IptError, RejectionLimitExceeded, StorageError
 from ipt_stream.ledger import read_ledger
-from ipt_stream.progress import log
-from ipt_stream.stage import Figure, Stage, StageReport, run_once
+from ipt_stream.stage import Figure, StageReport
+from ipt_stream.synthesis.begin import Begun, begin, remove_temporaries
 from ipt_stream.synthesis.board import Board
 from ipt_stream.synthesis.engine import EngineConfig, VllmEngine
-from ipt_stream.synthesis.model_files import model_identity
-from ipt_stream.synthesis.orders import Order, advice, order_from_json, order_to_json, orders_at_once, plan_orders
-from ipt_stream.synthesis.plan import RunPlan, load_plan, save_plan
+from ipt_stream.synthesis.orders import order_from_json, orders_at_once
 from ipt_stream.synthesis.ray_session import check_shared, ensure_ray
 from ipt_stream.synthesis.supervise import Stopped, StopRequest, supervise
 from ipt_stream.synthesis.tally import COUNTS, Tally, tally
 from ipt_stream.synthesis.worker import EngineFactory, beat_seconds
-
-SAMPLED_ROWS = 256
-COMPRESSION = 2.7
-"""How much smaller than its text a compressed shard is about; only for estimates."""
 
 
 class LimitsConfig(Settings):
@@ -93,129 +82,33 @@ def synthesize(
     for pattern in config.input.shards:
         check_shared(pattern, "input.shards")
     stop = stop or StopRequest()
-    with stop.listening():
-        shards = _resolve(config)
-        settings = _settings(config, shards)
-        report = run_once(
-            config.output, "synthesize", settings, lambda stage: _run(config, shards, stage, make_engine, stop)
-        )
+    with stop.listening(), begin(config) as begun:
+        report = begun if isinstance(begun, StageReport) else _run(config, begun, make_engine, stop)
     if not report.stopped:
         _check_limits(config, report)
     return report
 
 
-def _resolve(config: SynthesizeConfig) -> list[ShardSpec]:
-    """The input's shards: as the plan in the run directory has them where it is of the same listing and columns."""
-    if not storage.exists(storage.join(config.output, "plan.json")):
-        return resolve_shards(config.input)
-    listed = list_shards(config.input)
-    plan = load_plan(config.output)
-    same = listing_fingerprint(listed) == listing_fingerprint(plan.shards)
-    if not same or plan.columns != _named_columns(config.input):
-        return resolve_shards(config.input)
-    return [replace(shard, path=here.path) for shard, here in zip(plan.shards, listed, strict=True)]
-
-
-def _named_columns(config: InputConfig) -> tuple[str | None, ...]:
-    return (config.text_column, config.id_column, config.format)
-
-
-def _settings(config: SynthesizeConfig, shards: list[ShardSpec]) -> dict[str, Any]:
-    """All that decides the output; how fast it is made, and on how many engines, is left out."""
-    engine = config.engine
-    settings: dict[str, Any] = {
-        "input": {
-            "listing": listing_fingerprint(shards),
-            "shards": len(shards),
-            "columns": sorted({f"{shard.text_column}, {shard.id_column}" for shard in shards}),
-        },
-        "rounds": config.rounds,
-        "fraction": config.fraction,
-        "seed": config.seed,
-        "segment_documents": config.segment_documents,
-        "engine": {
-            "model": model_identity(engine.model, engine.revision),
-            "lora": None if engine.lora is None else model_identity(engine.lora, engine.revision),
-            "max_model_len": engine.max_model_len,
-            "max_new_tokens": engine.max_new_tokens,
-            "sampling": engine.sampling.model_dump(),
-            "dtype": engine.dtype,
-            "arguments": engine.arguments,
-        },
-    }
-    if engine.response_logprobs:  # Runs of before there were any go on, and are answered from, with the setting off.
-        settings["engine"]["response_logprobs"] = True
-    return settings
-
-
-def _run(
-    config: SynthesizeConfig, shards: list[ShardSpec], stage: Stage, make_engine: EngineFactory, stop: StopRequest
-) -> StageReport:
-    named = _named_columns(config.input)
-    plan = RunPlan(tuple(shards), config.segment_documents, config.rounds, config.fraction, config.seed, named)
-    board = Board()
-    with claim(config.output, board.tell) as held:
-        save_plan(config.output, plan)
-        _remove_temporaries(config.output)
-        before = tally(read_ledger(config.output))
-        bytes_a_row = _bytes_a_row(shards, before)
-        at_once, smallest = orders_at_once(config.engine, plan)
-        at_once *= config.engine.most_replicas()
-        orders = list(plan_orders(shards, before, config.segment_documents, at_once, bytes_a_row, smallest))
-        if too_many := advice(len(orders), config.engine.most_replicas()):
-            log.warning("%s", too_many)
-        board.begin(before, shards, bytes_a_row)
-        if before.made:
-            log.info("resuming: %s segments are done", f"{before.counts['segments']:,}")
-        stopped = None
-        if orders:
-            try:
-                _work(config, plan, orders, board, held.check, make_engine, stop)
-            except Stopped as reason:
-                stopped = reason
-        held.check()
-        final = tally(read_ledger(config.output))
-        if stopped is not None and any(not final.is_whole(shard.index) for shard in shards):
-            return StageReport({}, (f"stopped early: {stopped}; run the same command again to go on",), stopped=True)
-        final.check_conservation(len(shards), config.output)
-        _remove_temporaries(config.output)  # of workers that were killed
-        figures = _figures(final, before, len(shards), board)
-        return stage.finish(figures, _lines(figures, final, shards))
-
-
-def _remove_temporaries(output: str) -> None:
-    for part in ("segments", "ledger"):
-        storage.remove_temporaries(storage.join(output, part))
-
-
-def _bytes_a_row(shards: Sequence[ShardSpec], made: Tally) -> float:
-    """About how many bytes a row has, in shards that don't say how many rows they have."""
-    unknown = [shard for shard in shards if shard.rows is None]
-    read = [shard for shard in unknown if shard.index in made.ends and not made.ends[shard.index].broken]
-    rows = sum(made.ends[shard.index].rows for shard in read)
-    if rows:
-        return max(sum(shard.size_bytes for shard in read) / rows, 1.0)
-    for shard in unknown:
+def _run(config: SynthesizeConfig, run: Begun, make_engine: EngineFactory, stop: StopRequest) -> StageReport:
+    shards, before = run.plan.shards, run.before
+    stopped = None
+    if run.orders:
         try:
-            texts = [row.text for row in islice(read_rows(shard), SAMPLED_ROWS) if isinstance(row, Document)]
-        except (ShardBroken, StorageError):
-            continue
-        if texts:
-            packed = shard.path.endswith((".gz", ".zst", ".zstd"))
-            return max(sum(map(len, texts)) / len(texts) / (COMPRESSION if packed else 1.0), 1.0)
-    return 1000.0
+            _work(config, run, make_engine, stop)
+        except Stopped as reason:
+            stopped = reason
+    run.held.check()
+    final = tally(read_ledger(config.output))
+    if stopped is not None and any(not final.is_whole(shard.index) for shard in shards):
+        return StageReport({}, (f"stopped early: {stopped}; run the same command again to go on",), stopped=True)
+    final.check_conservation(len(shards), config.output)
+    remove_temporaries(config.output)  # of workers that were killed
+    figures = _figures(final, before, len(shards), run.board)
+    return run.stage.finish(figures, _lines(figures, final, shards))
 
 
-def _work(
-    config: SynthesizeConfig,
-    plan: RunPlan,
-    orders: list[Order],
-    board: Board,
-    check: Any,
-    make_engine: EngineFactory,
-    stop: StopRequest,
-) -> None:
-    """Have all `orders` done by engines in Ray actors, watched over. Raises `Stopped` when told to stop."""
+def _work(config: SynthesizeConfig, run: Begun, make_engine: EngineFactory, stop: StopRequest) -> None:
+    """Have all orders done by engines in Ray actors, watched over. Raises `Stopped` when told to stop."""
     stop.check()
     import ray
 
@@ -228,9 +121,9 @@ def _work(
     if gpus is None:
         gpus = 1.0 if ray.cluster_resources().get("GPU", 0) else 0.0  # type: ignore[no-untyped-call]
     coordinator = start_coordinator()
-    at_once, _ = orders_at_once(engine, plan)
-    arguments = (engine, plan.without_shards(), config.output, gpus, make_engine, coordinator)
-    done = hand_out(orders, _Actor, arguments, engine.replicas, at_once, gpus, engine.cpus)
+    at_once, _ = orders_at_once(engine, run.plan)
+    arguments = (engine, run.plan.without_shards(), config.output, gpus, make_engine, coordinator)
+    done = hand_out(run.orders, _Actor, arguments, engine.replicas, at_once, gpus, engine.cpus)
 
     def results() -> Iterator[None]:
         for row in done.iter_rows():
@@ -240,13 +133,13 @@ def _work(
             yield
 
     supervise(
-        results(), coordinator, board, config.output, engine.stall_seconds, config.grace_seconds, check, stop,
-        beat_seconds(engine.most_replicas()),
+        results(), coordinator, run.board, config.output, engine.stall_seconds, config.grace_seconds, run.held.check,
+        stop, beat_seconds(engine.most_replicas()),
     )  # fmt: skip
 
 
 def hand_out(
-    orders: Sequence[Order],
+    orders: Sequence[str],
     worker: type,
     arguments: tuple[Any, ...],
     replicas: int | tuple[int, int],
@@ -259,7 +152,7 @@ def hand_out(
     Each order goes to the actor that has the fewest, and an actor that is lost keeps its own until it is back.
 
     Args:
-        orders: in the order in which they are given out.
+        orders: as JSON, in the order in which they are given out.
         worker: called with `{"order": [JSON]}`; gives one row.
         arguments: of its constructor.
         replicas: actors, or the least and the most of them.
@@ -275,7 +168,7 @@ def hand_out(
     streaming_executor_state.WAIT_FOR_TASK_COMPLETION_TIMEOUT_S = 1.0
     ray.data.DataContext.get_current().target_max_block_size = None
     pool = {"size": replicas} if isinstance(replicas, int) else {"min_size": replicas[0], "max_size": replicas[1]}
-    items = [{"order": order_to_json(order)} for order in orders]
+    items = [{"order": order} for order in orders]
     return ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         worker,
         batch_size=None,

@@ -7,7 +7,9 @@ the settings alone.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+
+import msgspec
 
 from ipt_stream import storage
 from ipt_stream.corpus.formats import Format, ShardSpec
@@ -55,7 +57,7 @@ def segment_path(shard: int, number: int) -> str:
 
 def save_plan(output: str, plan: RunPlan) -> None:
     """Publish `plan` as `plan.json` of the run directory."""
-    storage.publish_json(storage.join(output, "plan.json"), asdict(plan))
+    storage.publish_json(storage.join(output, "plan.json"), msgspec.to_builtins(plan))
 
 
 def load_plan(output: str) -> RunPlan:

@@ -4,12 +4,16 @@ There is no barrier between rounds, so the engine never waits for the slowest ch
 engine share lets in only so many chains that the engine always has more requests than it can run at once, and no more:
 the others wait here. Chains that were let in first have precedence at the engine, so that a chain's next round runs
 next, while its prefix is still in the cache (depth first).
+
+Chains of older segments go first, so that segments end one after another; those of the run's last segments share one
+turn, and the longest of all of them go first: what is left in the end is short, and the engine is empty soon.
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,6 +29,8 @@ from ipt_stream.synthesis.tokens import PromptTokenizer
 
 ATTEMPTS = 2
 """A request that fails is tried once more: what fails twice is rejected with its reason."""
+LAST_TURN = sys.maxsize
+"""The turn of all segments that are among the run's last: after all others, and among them the longest chains first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +152,7 @@ async def run_segment(
         rounds: M.
         budget_tokens: as `prepare` had it.
         gate: the engine's, shared by all its segments.
-        turn: the segment's place among those of this engine; lower ones go first.
+        turn: the segment's place among those of this engine; lower ones go first. Several may share one.
 
     Raises:
         EngineDied: the engine is gone; nothing of the segment is kept, its requests are withdrawn, and its places at

@@ -31,7 +31,7 @@ from ipt_stream.synthesis.orders import Order
 from ipt_stream.synthesis.plan import RunPlan, segment_id, segment_path
 from ipt_stream.synthesis.read_segments import SegmentInput, ShardEnd, read_segments
 from ipt_stream.synthesis.results import is_selected_document
-from ipt_stream.synthesis.rounds import Gate, SegmentResult, prepare, run_segment
+from ipt_stream.synthesis.rounds import LAST_TURN, Gate, SegmentResult, prepare, run_segment
 from ipt_stream.synthesis.segment import SegmentRow, Status
 from ipt_stream.synthesis.tokens import PromptTokenizer, load_tokenizer
 
@@ -181,7 +181,8 @@ class SegmentSynthesizer:
                 self._room.release()
                 done.stopped = True
                 break
-            future = self._threads.submit(self._segment, item, next(self._turns))
+            turn = LAST_TURN if order.is_ending(item.number) else next(self._turns)
+            future = self._threads.submit(self._segment, item, turn)
             future.add_done_callback(lambda _: self._room.release())
             running.append(future)
             if any(made.done() and made.exception() for made in running):
