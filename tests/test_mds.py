@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +46,14 @@ def files(directory: Path) -> dict[str, bytes]:
     return {str(f.relative_to(directory)): f.read_bytes() for f in sorted(directory.rglob("*")) if f.is_file()}
 
 
+def wait_for(there: Callable[[], bool]) -> None:
+    """Shards are closed by threads."""
+    deadline = time.monotonic() + 60
+    while not there():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_samples_come_back_in_order_from_several_compressed_hashed_shards(tmp_path: Path) -> None:
     write(str(tmp_path / "a"))
     shards = json.loads((tmp_path / "a" / "index.json").read_text())["shards"]
@@ -74,6 +84,7 @@ def test_a_damaged_shard_is_not_published(tmp_path: Path) -> None:
         mds.publish_mds(str(tmp_path / "a"), COLUMNS, shard_bytes=1000) as writer,
     ):
         writer.write_rows([ROWS])
+        wait_for(lambda: any(tmp_path.glob(f"{storage.TEMPORARY}*/shard.00000*")))
         first = min(tmp_path.glob(f"{storage.TEMPORARY}*/shard.00000*"))
         first.write_bytes(first.read_bytes()[:-1])
     assert not (tmp_path / "a").exists()
@@ -100,6 +111,69 @@ def test_an_object_store_gets_the_same_files_facts_last(tmp_path: Path) -> None:
     assert sorted(names) == sorted(files(tmp_path / "a"))
     assert storage.read_bytes(remote + "/index.json") == (tmp_path / "a" / "index.json").read_bytes()
     assert mds.index_sha256(remote) == mds.index_sha256(str(tmp_path / "a"))
+
+
+def test_bytes_are_those_of_streamings_own_writer(tmp_path: Path) -> None:
+    from streaming import MDSWriter
+
+    write(str(tmp_path / "a"))
+    with MDSWriter(
+        columns=COLUMNS, out=str(tmp_path / "b"), compression=mds.COMPRESSION, hashes=list(mds.HASHES), size_limit=1000
+    ) as theirs:
+        for row in ROWS:
+            theirs.write({"tokens": row})
+    ours = files(tmp_path / "a")
+    del ours["facts.json"]
+    assert len(ours) > 3 and ours == files(tmp_path / "b")
+
+
+def test_a_store_gets_shards_as_they_are_full_and_loses_a_killed_writers(tmp_path: Path) -> None:
+    write(str(tmp_path / "a"))
+    remote = f"memory://{uuid.uuid4().hex}/a"
+    write(remote, ROWS[:50])
+    for name in ("shard.00000.mds.zstd", "shard.00007.mds.zstd"):  # half written by another
+        storage.publish_bytes(f"{remote}/{name}", b"half")
+    with mds.publish_mds(remote, COLUMNS, shard_bytes=1000) as writer:
+        assert mds.read_facts(remote) is None
+        assert mds.list_mds(remote.removesuffix("/a")) == [] and mds.list_mds(remote.removesuffix("/a"), begun=True)
+        writer.write_rows([ROWS])
+        wait_for(lambda: storage.size(f"{remote}/shard.00000.mds.zstd") > 4)
+        assert not storage.exists(f"{remote}/index.json")
+        writer.facts["documents"] = 5
+    found = {item.name: storage.read_bytes(f"{remote}/{item.name}") for item in storage.list_objects(remote)}
+    assert found == files(tmp_path / "a")
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_shard_that_can_not_be_put_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remote: bool) -> None:
+    target = f"memory://{uuid.uuid4().hex}/a" if remote else str(tmp_path / "a")
+    publish = storage.publish_bytes
+
+    def full(path: str, content: bytes) -> None:
+        if "shard.00001" in path:
+            raise StorageError("the disk is full")
+        publish(path, content)
+
+    monkeypatch.setattr(storage, "publish_bytes", full)
+    with pytest.raises(StorageError, match="the disk is full"):
+        write(target)
+    assert mds.read_facts(target) is None and not storage.exists(storage.join(target, "index.json"))
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    write(target)
+    assert mds.read_facts(target) == {"documents": 5, "samples_written": 100, "shard_samples": 39}
+
+
+def test_a_store_that_lost_a_shard_gets_no_index() -> None:
+    remote = f"memory://{uuid.uuid4().hex}/a"
+    with (
+        pytest.raises(StorageError, match=r"shard.00000.mds.zstd is not in .* got: no such object"),
+        mds.publish_mds(remote, COLUMNS, shard_bytes=1000) as writer,
+    ):
+        writer.write_rows([ROWS])
+        wait_for(lambda: storage.exists(f"{remote}/shard.00000.mds.zstd"))
+        storage.remove(f"{remote}/shard.00000.mds.zstd")
+    assert not storage.exists(f"{remote}/index.json")
 
 
 def test_a_killed_writer_leaves_nothing_that_looks_whole(tmp_path: Path) -> None:

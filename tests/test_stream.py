@@ -135,6 +135,49 @@ def test_a_resumed_loader_goes_on_where_it_was(mixture: Path, order: np.ndarray)
         assert ids_of(resumed) == global_batches(order)[done:]
 
 
+def batches_of(dataset: Any, nodes: int, ranks: int, workers: int) -> list[list[int]]:
+    """The sample ids of every global batch that so many ranks load: as Streaming resumes and shares out the work of
+    each of their workers, and as a loader takes a batch from each of its workers in turn."""
+    from streaming.base.batching import generate_work
+    from streaming.base.world import World
+
+    by_rank = []
+    for rank in range(nodes * ranks):
+        by_worker = []
+        for worker in range(workers):
+            world = World(nodes, ranks, workers, rank * workers + worker)
+            epoch, done = dataset._resume(world, dataset.next_epoch)
+            work = generate_work(dataset.batching_method, dataset, world, epoch, done)
+            own = work[world.node, world.rank_of_node, world.worker_of_rank].flatten()
+            by_worker.append(own[own >= 0].reshape(-1, G // world.num_ranks).tolist())
+        turns = range(sum(map(len, by_worker)))
+        by_rank.append([by_worker[turn % workers][turn // workers] for turn in turns])
+    return [[sample for own in step for sample in own] for step in zip(*by_rank, strict=True)]
+
+
+@pytest.mark.parametrize(("nodes", "ranks"), [(1, 2), (1, 4), (1, 8), (2, 2), (2, 4), (4, 2)])
+def test_from_any_saved_step_all_worlds_load_the_batches_of_one_rank(
+    mixture: Path, order: np.ndarray, nodes: int, ranks: int
+) -> None:
+    from streaming.base.world import World
+
+    from ipt_stream.training.stream import open_loader
+
+    begun = open_loader(str(mixture), global_batch_size=G)
+    next(iter(begun))
+    dataset = open_loader(str(mixture), global_batch_size=G).dataset
+    assert batches_of(dataset, nodes, ranks, 1) == batches_of(dataset, 1, 1, 1) == global_batches(order)
+    for done in (1, 3, 10):
+        dataset.load_state_dict(begun.dataset.state_dict(done * G, True))
+        rest = batches_of(dataset, 1, 1, 1)
+        assert rest == global_batches(order)[done:] and rest
+        assert all(batches_of(dataset, nodes, ranks, workers) == rest for workers in (1, 3))
+        # And back: what these ranks save after one step more, one rank goes on from.
+        dataset._parallel_rank_world = World(nodes, ranks, 1, 0)
+        dataset.load_state_dict(dataset.state_dict(G, False))
+        assert batches_of(dataset, 1, 1, 1) == rest[1:]
+
+
 def test_only_padding_is_not_learned(mixture: Path) -> None:
     from ipt_stream.training.stream import open_loader
 

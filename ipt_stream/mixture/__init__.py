@@ -7,7 +7,7 @@ keeping    what that means for each source, and how it is told
 render     an example as text, in one of many styles (words in `templates`)
 encode     units -> tokens, on any number of cores
 pack       tokens -> sequences of one length, end to end or best fit
-mds        sequences -> a directory of shards, whole or not at all
+mds        sequences -> a directory of shards, whole or not at all (closed by the threads of `shard_writer`)
 estimate   what a source will hold, about, before it is made
 shares     how much of each source -> sequences of each
 curves     when in training they come -> targets at every moment

@@ -1,8 +1,11 @@
 """MDS directories, published like everything else: whole or not at all.
 
 Streaming's MDSWriter writes an index even after an exception, and a killed one leaves a directory that a reader may
-take for a whole one. Here it writes into a temporary directory; what it wrote is read back and compared with the
-index; and only then does the directory appear in its place, with `facts.json` (counts, some samples) in it.
+take for a whole one. Here (shard_writer.py) shards go into a temporary directory; what was written is read back and
+compared with the index; and only then does the directory appear in its place, with `facts.json` (counts, some samples)
+in it. In an object store each shard goes to its place as soon as it is full, and nothing of it stays on this machine;
+the store's listing is compared with the index, and index and facts come last: before, nothing there looks whole, and a
+later writer puts its own shards over what a killed one left.
 """
 
 from __future__ import annotations
@@ -11,8 +14,8 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -29,6 +32,7 @@ INDEX_FILE = "index.json"
 FACTS_FILE = "facts.json"
 COMPRESSION = "zstd:3"
 HASHES = ("sha1", "xxh64")
+VERIFY_THREADS = 4
 TEXT_COLUMNS = {"text": "str", "source": "str", "document_id": "str", "pairs": "str"}
 """`pairs` is a JSON list of `{"instruction", "response"}`: those that were rendered into `text`."""
 
@@ -68,31 +72,42 @@ def publish_mds(target: str, columns: Mapping[str, str], *, shard_bytes: int) ->
         shard_bytes: size of a shard before compression.
 
     Raises:
-        StorageError: what was written doesn't read back as it was, or can't be published.
+        StorageError: a shard can't be put, or what was written doesn't read back as it was.
     """
-    from streaming import MDSWriter
+    from ipt_stream.mixture.shard_writer import ShardWriter
 
     remote = storage.is_remote(target)
-    place = tempfile.mkdtemp() if remote else storage.temporary_directory_beside(storage.local(target))
+    if remote:
+        for name in (FACTS_FILE, INDEX_FILE):  # of what was there: else it would look whole with other shards in it
+            storage.remove(storage.join(target, name))
+    place = target if remote else storage.temporary_directory_beside(storage.local(target))
     try:
-        mds = MDSWriter(
-            columns=dict(columns), out=place, compression=COMPRESSION, hashes=list(HASHES), size_limit=shard_bytes
-        )
+        mds = ShardWriter(place, columns, shard_bytes=shard_bytes, compression=COMPRESSION, hashes=HASHES)
         writer = Writer(mds)
         try:
             yield writer
+            index = mds.close()
         except BaseException:
-            mds.cancel_future_jobs()
+            mds.abandon()
             raise
-        mds.finish()
-        facts = {"samples_written": writer.samples, "shard_samples": _verify(place)}
-        storage.publish_json(os.path.join(place, FACTS_FILE), {**writer.facts, **facts})
+        shards = json.loads(index)["shards"]
+        stored = [shard["zip_data"] or shard["raw_data"] for shard in shards]
         if remote:
-            _upload(place, target)
+            _verify_listing(place, stored)
         else:
+            _verify(place, stored)
+        # Samples of one size fill all shards but the last with as many.
+        most = max((int(shard["samples"]) for shard in shards), default=0) or 1
+        storage.publish_bytes(storage.join(place, INDEX_FILE), index)
+        storage.publish_json(
+            storage.join(place, FACTS_FILE),
+            {**writer.facts, "samples_written": writer.samples, "shard_samples": most},
+        )
+        if not remote:
             storage.publish_directory(place, storage.local(target))
     finally:
-        shutil.rmtree(place, ignore_errors=True)  # renamed away where all went well
+        if not remote:
+            shutil.rmtree(place, ignore_errors=True)  # renamed away where all went well
 
 
 def read_facts(directory: str) -> dict[str, Any] | None:
@@ -101,10 +116,17 @@ def read_facts(directory: str) -> dict[str, Any] | None:
     return dict(storage.read_json(path)) if storage.exists(path) else None
 
 
-def list_mds(directory: str) -> list[str]:
-    """The names of the MDS directories in `directory`."""
+def list_mds(directory: str, *, begun: bool = False) -> list[str]:
+    """The names of the MDS directories in `directory`.
+
+    Args:
+        directory: a local one, or an object-store URL.
+        begun: name also what a killed writer left in a store: shards, and nothing that makes them look whole.
+    """
     if storage.is_remote(directory):
         names = {item.name.split("/")[0] for item in storage.list_objects(directory)}
+        if begun:
+            return sorted(names)
     else:
         place = storage.local(directory)
         names = set(os.listdir(place)) if os.path.isdir(place) else set()
@@ -126,33 +148,37 @@ def index_sha256(directory: str) -> str:
     return hashlib.sha256(storage.read_bytes(storage.join(directory, INDEX_FILE))).hexdigest()
 
 
-def _verify(place: str) -> int:
-    """Read back every shard that the index names and compare it with its hash there; gives the samples of a full one.
-
-    Samples of one size fill all shards but the last with as many.
-    """
+def _verify(place: str, shards: Iterable[Mapping[str, Any]]) -> None:
+    """Read back every shard of a local directory and compare it with its hashes, as the index has them."""
     from streaming.base.hashing import get_hash
 
-    with open(os.path.join(place, INDEX_FILE), encoding="utf-8") as file:
-        shards = json.load(file)["shards"]
-    for shard in shards:
-        stored = shard["zip_data"] or shard["raw_data"]
-        content = storage.read_bytes(os.path.join(place, stored["basename"]))
-        for name, wanted in stored["hashes"].items():
+    def verify(shard: Mapping[str, Any]) -> None:
+        content = storage.read_bytes(os.path.join(place, shard["basename"]))
+        for name, wanted in shard["hashes"].items():
             if get_hash(name, content) != wanted:
                 raise StorageError(
-                    f"{stored['basename']} in {place} doesn't read back as it was written",
+                    f"{shard['basename']} in {place} doesn't read back as it was written",
                     wanted=f"{name} {wanted}",
                     got=f"{len(content):,} bytes with another",
                     fix="check the disk and its free space, then run again",
                 )
-    return max((int(shard["samples"]) for shard in shards), default=0) or 1
+
+    with ThreadPoolExecutor(VERIFY_THREADS) as pool:
+        for _ in pool.map(verify, shards):
+            pass
 
 
-def _upload(place: str, target: str) -> None:
-    """Put the directory's files at the URL `target`, index and facts last, so that only a whole one has them."""
-    for name in (FACTS_FILE, INDEX_FILE):  # of what was there: else it would look whole with other shards in it
-        storage.remove(storage.join(target, name))
-    last = {INDEX_FILE: 1, FACTS_FILE: 2}
-    for name in sorted(os.listdir(place), key=lambda name: (last.get(name, 0), name)):
-        storage.publish_bytes(storage.join(target, name), storage.read_bytes(os.path.join(place, name)))
+def _verify_listing(place: str, shards: Iterable[Mapping[str, Any]]) -> None:
+    """Compare a store's listing with the index, and remove shards that it does not name: a killed writer's."""
+    wanted = {shard["basename"]: shard["bytes"] for shard in shards}
+    found = {item.name: item.size_bytes for item in storage.list_objects(place)}
+    for name, size in wanted.items():
+        if found.get(name) != size:
+            raise StorageError(
+                f"{name} is not in {place} as it was put there",
+                wanted=f"{size:,} bytes",
+                got=f"{found[name]:,}" if name in found else "no such object",
+                fix="see that nothing else writes there, then run again",
+            )
+    for name in sorted(found.keys() - wanted.keys()):
+        storage.remove(storage.join(place, name))

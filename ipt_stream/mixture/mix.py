@@ -311,10 +311,10 @@ def _plan(config: MixConfig, vocabulary: Vocabulary, stocks: Sequence[Stock]) ->
 
 
 def _remove_leftovers(config: MixConfig) -> None:
-    """Remove what an earlier attempt with other settings wrote, and these do not name."""
+    """Remove what an earlier attempt with other settings wrote, and these do not name; half-written or whole."""
     kept = {mds.SOURCES: set(config.sources), mds.TEXTS: set(config.sources) if config.text_mds else set()}
     for part, names in kept.items():
-        for name in mds.list_mds(storage.join(config.output, part)):
+        for name in mds.list_mds(storage.join(config.output, part), begun=True):
             if name not in names:
                 log.info("removing %s/%s, which these settings do not name", part, name)
                 mds.remove_mds(storage.join(config.output, part, name))
