@@ -68,7 +68,7 @@ BENCHES = (
     Bench("tokens_per_gpu_day", "Tokens per GPU-day, a small shape on the CPU engine",
           (), 4, "tokens-per-gpu-day"),
     Bench("resume", "Planning and resuming a run of a million segments, half of them done",
-          ("--times", "2"), 1, "resume"),
+          ("--times", "2"), 2, "resume"),
     Bench("driver", "What Ray takes of the driver and of the coordinator", (), 2, "driver"),
     Bench("simulate", "A simulated cluster over a tenth of RefinedWeb's shards",
           ("--gpus", "1000", "--set", "corpus.shards=553"), 3, "simulate"),

@@ -353,9 +353,9 @@ def publish_once(path: str, content: bytes) -> bool:
 
     On a store this is one conditional request (S3: `If-None-Match: *`, which Amazon's, MinIO's and other newer stores
     take; Google's: `ifGenerationMatch=0`); stores that fsspec can't ask that of are looked at first, and two callers at
-    once may then both be told True.
-    A request whose answer got lost is sent again and meets its own object: so an object that holds just `content`
-    counts as made here. Put something of the caller's own into it where only one may go on.
+    once may then both be told True. A request whose answer got lost is sent again and meets its own object: so an
+    object that holds just `content` counts as made here. Put something of the caller's own into it where only one may
+    go on.
 
     Returns:
         True where it was made; False where there was something already, which is left as it is.

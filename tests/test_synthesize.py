@@ -212,6 +212,17 @@ class TestSynthesize:
         assert len(workers) >= 1
         check_whole(output, shards)
 
+    def test_engines_between_bounds_lose_nothing(self, shards: Path, tmp_path: Path, model_folder: Path) -> None:
+        output = tmp_path / "run"
+        engine = {"model": str(model_folder), "max_model_len": 320, "max_new_tokens": 64, "replicas": [1, 2]}
+        script = Script(delay_s=0.1, log=str(tmp_path / "log"))
+        figures = synthesize(settings(shards, output, model_folder, engine=engine, segment_documents=4), script).figures
+        assert (figures["documents_in"], figures["rejected"], figures["segments"]) == (DOCUMENTS, 2, 10 + 4)
+        check_whole(output, shards)
+        workers = {line.split()[1] for line in (tmp_path / "log").read_text().splitlines()}
+        assert 1 <= len(workers) <= 2
+        assert len(list((output / "engines").iterdir())) >= len(workers), "each has told what it is"
+
     def test_bad_input_is_refused_before_any_engine_starts(self, tmp_path: Path, model_folder: Path) -> None:
         def no_engine(*_: object) -> Any:
             raise AssertionError("an engine was started")
