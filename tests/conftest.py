@@ -23,18 +23,18 @@ os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.envir
     os.pathsep
 )
 
-# The files that take longest: real engines, clusters and faults.
+# Files with real engines, clusters and faults, which share a process, and those that take long beside them.
 SLOW = [
     "end_to_end",
     "faults",
     "benchmark",
     "cluster",
-    "pretrain_ranks",
     "synthesize_s3",
     "synthesize",
     "engine",
     "evaluate_domain",
 ]
+LONG = ["pretrain_ranks", "instruct_ranks", "tune_ranks"]
 if "PYTEST_XDIST_WORKER" in os.environ:  # several processes of as many threads as cores stand in each other's way
     os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -55,9 +55,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow files first; the order within a file stays."""
-    place = {f"test_{name}": number for number, name in enumerate(SLOW)}
-    items.sort(key=lambda item: place.get(item.path.stem, len(SLOW)))
+    """Slow and long files first; the order within a file stays."""
+    place = {f"test_{name}": number for number, name in enumerate(SLOW + LONG)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
 @pytest.fixture(scope="session")
