@@ -106,7 +106,7 @@ def loops() -> Loops:
             kept = table[text[i]]
             out[count] = kept
             count += np.uint64(kept != 0)
-        return np.int64(count)
+        return np.int64(count)  # type: ignore[return-value,unused-ignore]
 
     @numba.njit  # type: ignore[untyped-decorator,unused-ignore]
     def places(text: Codes, table: Codes, out: NDArray[np.int64]) -> None:
@@ -154,7 +154,7 @@ def loops() -> Loops:
             gone = np.uint64(letters[end - back])
             if not may_be(value, bits, shift):
                 continue
-            i = np.int64(end)
+            i = np.int64(end)  # type: ignore[assignment,unused-ignore]
             key = look_up(value, directory, directory_shift, hashes)
             if key < 0:
                 continue
@@ -213,7 +213,7 @@ def loops() -> Loops:
         for i in range(np.int64(count)):
             word = (hashes[i] ^ (hashes[i] >> half)) * mixer  # as `folding.mix`
             hashes[i] = word ^ (word >> half)
-        return np.int64(count)
+        return np.int64(count)  # type: ignore[return-value,unused-ignore]
 
     @numba.njit  # type: ignore[untyped-decorator,unused-ignore]
     def find_words(
