@@ -19,6 +19,7 @@ import msgspec
 from ipt_stream import storage
 from ipt_stream.errors import LedgerError
 
+_DECODER = msgspec.json.Decoder()
 RECORDS_A_PART = 256
 """Bounds what one more record rewrites: 256 records of about 700 bytes."""
 
@@ -68,7 +69,7 @@ def read_ledger(root: str) -> Iterator[Record]:
     paths = ledger_parts(root)
     for path, content in zip(paths, storage.read_many(paths), strict=True):
         for number, line in enumerate(content.splitlines(), 1):  # of bytes: texts hold other line ends too
-            record = _parse_record(line, f"{path}:{number}")
+            record = _parse_record(line, path, number)
             name, digest = record["id"], hash(line)
             if name not in seen:
                 seen[name] = digest
@@ -78,11 +79,13 @@ def read_ledger(root: str) -> Iterator[Record]:
                 raise LedgerError(f"{where} contradicts an earlier record of {name}", fix="report it, with the ledger")
 
 
-def _parse_record(line: bytes, where: str) -> dict[str, Any]:
+def _parse_record(line: bytes, path: str, number: int) -> dict[str, Any]:
     try:
-        record = msgspec.json.decode(line)
+        record = _DECODER.decode(line)
     except msgspec.DecodeError as error:
-        raise LedgerError(f"{where} is not a ledger record", got=str(error), fix="restore that file") from error
+        raise LedgerError(f"{path}:{number} is not a ledger record", got=str(error), fix="restore that file") from error
     if not isinstance(record, dict) or "id" not in record:
-        raise LedgerError(f"{where} is not a ledger record", wanted="a JSON object with an id", got=repr(line[:80]))
+        raise LedgerError(
+            f"{path}:{number} is not a ledger record", wanted="a JSON object with an id", got=repr(line[:80])
+        )
     return record

@@ -115,7 +115,8 @@ def _orders(
         made = tally.made.get(shard.index, set())
         segments = guessed[shard.index]
         end_is_known = shard.index in tally.ends
-        unskipped = segments if end_is_known else max(made, default=0)
+        last = max(made, default=-1)
+        unskipped = segments if end_is_known else max(last, 0)
         least = smallest if shard.format is Format.PARQUET else max(smallest, -(-segments // PARTS_OF_A_STREAM))
         first = 0
         while True:
@@ -125,7 +126,8 @@ def _orders(
                 break
             end = first + max(least, min(left // (SHARE * at_once), segments))
             is_last = end >= segments  # it goes to the shard's end, wherever that is
-            finished = frozenset(number for number in made if number >= first and (is_last or number < end))
+            stop = max(end, last + 1) if is_last else end
+            finished = frozenset(made.intersection(range(first, stop)))
             left -= max(min(end, segments) - first - len(finished), 0)
             yield Order(shard, first, None if is_last else end, finished, end_is_known), min(end, segments)
             if is_last:

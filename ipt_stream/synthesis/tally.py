@@ -85,19 +85,27 @@ class Tally:
         if record["kind"] == "shard":
             self.ends[shard] = ShardRecord(record["rows"], record["segments"], record["broken"])
             return False
-        made = self.made.setdefault(shard, set())
-        if record["number"] in made:
+        number, made = record["number"], self.made.get(shard)
+        if made is None:
+            made = self.made[shard] = set()
+        elif number in made:
             return False
-        made.add(record["number"])
-        for reason, rows in record["rejected"].items():
-            self.rejected[reason] += len(rows)
-            if reason == UNREADABLE:
+        made.add(number)
+        if rejected := record["rejected"]:
+            for reason, rows in rejected.items():
+                self.rejected[reason] += len(rows)
+            if UNREADABLE in rejected:
                 self.unreadable.add(shard)
-        for total, found in ((self.no_pairs, record["no_pairs"]), (self.dropped, record["dropped"])):
-            for reason, number in found.items():
-                total[reason] += number
-        self.first_started = min(self.first_started, record["started"])
-        self.last_ended = max(self.last_ended, record["started"] + record["seconds"])
+        if no_pairs := record["no_pairs"]:
+            self.no_pairs.update(no_pairs)
+        if dropped := record["dropped"]:
+            self.dropped.update(dropped)
+        started = record["started"]
+        ended = started + record["seconds"]
+        if started < self.first_started:
+            self.first_started = started
+        if ended > self.last_ended:
+            self.last_ended = ended
         return True
 
     def broken_shards(self) -> set[int]:
