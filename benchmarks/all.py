@@ -129,7 +129,7 @@ def main(benches: Sequence[Bench] = BENCHES) -> int:
         parser.error(f"no benchmark is called {min(unknown)}")
     chosen = [bench for bench in benches if not options.names or bench.name in options.names]
     LOGS.mkdir(parents=True, exist_ok=True)
-    os.environ[FOLDER] = str(HERE / "results" / "brief")
+    os.environ[FOLDER] = str(page.folders()[1])
     began = time.monotonic()
     failures = 0
     for number, bench in enumerate(chosen, 1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from common import HERE
@@ -37,11 +38,16 @@ at most."""
 START, END = "<!-- figures, by benchmarks/page.py -->\n", "<!-- end of figures -->\n"
 
 
+def folders() -> tuple[Path, Path]:
+    """Of the records at full length, and of those that are brief."""
+    return HERE / "results", HERE / "results" / "brief"
+
+
 def headlines() -> str:
     """The README's table, of the longest run of each."""
     rows = ["| figure | wanted | measured | command |", "| --- | --- | --- | --- |"]
     for name, begins, title, wanted in HEADLINES:
-        files = [folder / f"{name}.json" for folder in (HERE / "results", HERE / "results" / "brief")]
+        files = [folder / f"{name}.json" for folder in folders()]
         record = next((json.loads(file.read_text()) for file in files if file.exists()), None)
         if record is None or "failed" in record:
             continue
@@ -68,7 +74,7 @@ def main() -> None:
     """Write the page and the table."""
     parts = [HEAD]
     count = 0
-    for title, folder in ((LONG, HERE / "results"), (BRIEF, HERE / "results" / "brief")):
+    for title, folder in zip((LONG, BRIEF), folders(), strict=True):
         files = sorted(folder.glob("*.json"))
         if files:
             parts.append(title)

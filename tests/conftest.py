@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from object_store import Store
 
 settings.register_profile("any machine", deadline=None)  # a busy one takes long for an example now and then
 settings.load_profile("any machine")
@@ -66,6 +70,15 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip("real data is not here: set IPT_STREAM_SHARED to a folder that holds data/")
     return SHARED
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """An S3 server of this test alone, with an empty bucket: what s3:// URLs reach."""
+    from object_store import reach, serve
+
+    with serve() as proxy, reach(proxy, monkeypatch) as reached:
+        yield reached
 
 
 @pytest.fixture(scope="session")

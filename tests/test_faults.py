@@ -46,6 +46,6 @@ def test_vllms_own_process_is_killed_and_hangs(tmp_path: Path, model_folder: Pat
     shard.parent.mkdir()
     shard.write_text("".join(json.dumps({"text": f"the miller of town {n} was old"}) + "\n" for n in range(72)))
     engine = ["--model", str(model_folder), "--shards", str(shard.parent), "--new-tokens", "96"]
-    figures = inject("engine", "hang", "--times", "1", *engine)
+    figures = inject("engine", "hang", "--times", "2", *engine)
     assert figures["outcomes"] == "engine SIGKILL, hang SIGSTOP"
     assert figures["documents of a run, each in exactly one place"] == 72

@@ -318,12 +318,14 @@ def test_examples_can_be_cut_to_single_shots_and_shown_without_their_texts(world
     assert all(any(question in text for text in bare) for question in asked)
 
 
+PROSE = (
+    "The bridge at Harrow was closed in the spring of that year because the river had risen over its road. "
+    "The people of the town took the ferry for some weeks. However, the ferry was too small for their carts."
+)
+
+
 def test_rules_find_pairs_in_the_same_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    prose = (
-        "The bridge at Harrow was closed in the spring of that year because the river had risen over its road. "
-        "The people of the town took the ferry for some weeks. However, the ferry was too small for their carts."
-    )
-    monkeypatch.setattr(mixture_world, "document_text", lambda i: f"{prose} It was seen {i} times." if i % 2 else "Ah.")
+    monkeypatch.setattr(mixture_world, "document_text", lambda i: f"{PROSE} It was seen {i} times." if i % 2 else "Ah.")
     shard = tmp_path / "shard.jsonl"
     make_run(tmp_path, documents=20)
     make_tokenizer(tmp_path)
@@ -340,11 +342,7 @@ def test_rules_find_pairs_in_the_same_documents(tmp_path: Path, monkeypatch: pyt
 def test_rules_can_be_kept_to_the_documents_that_the_run_converted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prose = (
-        "The bridge at Harrow was closed in the spring of that year because the river had risen over its road. "
-        "The people of the town took the ferry for some weeks. However, the ferry was too small for their carts."
-    )
-    monkeypatch.setattr(mixture_world, "document_text", lambda i: f"{prose} It was seen {i} times.")
+    monkeypatch.setattr(mixture_world, "document_text", lambda i: f"{PROSE} It was seen {i} times.")
     run = make_run(tmp_path, documents=30, rows_a_segment=10, fraction=0.5)
     make_tokenizer(tmp_path)
     source = {"kind": "rule-based", "path": str(run), "converted_alone": True}

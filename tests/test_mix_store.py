@@ -4,32 +4,19 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import s3fs
 from mixture_world import make_questions, make_run, make_tokenizer, make_tuning
-from object_store import Fault, Store, at_first, no_faults, reach, serve
+from object_store import Fault, Store, at_first, no_faults
 
 from ipt_stream import storage
 from ipt_stream.config import build
 from ipt_stream.errors import MixtureError, StorageError
 from ipt_stream.mixture.mix import MixConfig, mix
 from ipt_stream.mixture.plan import load_plan
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Store]:
-    with serve() as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def store(server: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    with reach(server, monkeypatch) as reached:
-        yield reached
 
 
 @pytest.fixture(scope="module")

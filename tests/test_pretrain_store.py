@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from object_store import Fault, Store, at_first, reach, serve
+from object_store import Fault, Store, at_first
 from pretrain_world import Stopped, batches, config, losses, make_mixture, stop_at
 
 from ipt_stream import storage
@@ -19,12 +18,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:websockets:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:unclosed file .*mds:ResourceWarning"),  # Streaming, unpacking a shard
 ]
-
-
-@pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    with serve() as proxy, reach(proxy, monkeypatch) as reached:
-        yield reached
 
 
 def test_a_run_goes_on_from_the_store_where_the_disk_is_empty(

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from object_store import Store, reach, serve
+from object_store import Store
 
 from ipt_stream import storage
 from ipt_stream.errors import MixtureError
@@ -59,12 +58,6 @@ def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("mixture")
     make_mixture(root)
     return root
-
-
-@pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    with serve() as proxy, reach(proxy, monkeypatch) as reached:
-        yield reached
 
 
 def ids_of(loader: Any) -> list[list[int]]:

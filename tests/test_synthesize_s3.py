@@ -8,11 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-from object_store import Store, environment, no_faults, now_and_then, reach, serve
+from object_store import Store, environment, no_faults, now_and_then
 
 from ipt_stream import storage
 from ipt_stream.claim import read_claim
@@ -29,12 +27,6 @@ from ipt_stream.synthesis.pipeline import SynthesizeConfig, synthesize
 set_up_logging()
 synthesize(SynthesizeConfig.model_validate(json.loads(sys.argv[1])), Script(delay_s=0.4))
 """
-
-
-@pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    with serve() as proxy, reach(proxy, monkeypatch) as reached:
-        yield reached
 
 
 def test_a_run_on_a_failing_store_is_killed_and_resumed_and_loses_nothing(

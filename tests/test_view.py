@@ -9,7 +9,6 @@ import subprocess
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mixture_world import EOS, document_text, make_questions, make_run, make_tokenizer, pairs_of
-from object_store import Store, reach, serve
+from object_store import Store
 
 from ipt_stream import storage
 from ipt_stream.cli import main
@@ -502,12 +501,6 @@ class TestCommand:
         done = subprocess.run(command, stdout=sending, stderr=subprocess.PIPE, text=True, check=False)
         os.close(sending)
         assert (done.returncode, done.stderr) == (0, "")
-
-
-@pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    with serve() as proxy, reach(proxy, monkeypatch) as reached:
-        yield reached
 
 
 def test_on_an_object_store_it_is_the_same(store: Store, mixture: Path, world: Path) -> None:

@@ -17,7 +17,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from itertools import groupby, islice, takewhile
@@ -133,11 +133,10 @@ class SourceConfig(Settings):
         if self.kind in OF_A_RUN and not isinstance(self.path, str):
             raise ValueError(f"{self.kind} takes one path, a synthesis run's directory")
         for name, kind in (("format", Kind.PAIRS), ("text_column", Kind.TEXT), ("split", Kind.TEXT),
-                           ("shots", Kind.AUGMENTED), ("checks", Kind.AUGMENTED)):  # fmt: skip
-            if getattr(self, name) is not None and self.kind is not kind:
+                           ("shots", Kind.AUGMENTED), ("checks", Kind.AUGMENTED),
+                           ("converted_alone", Kind.RULE_BASED)):  # fmt: skip
+            if getattr(self, name) not in (None, False) and self.kind is not kind:
                 raise ValueError(f"{name} is for sources of kind {kind} (this is {self.kind})")
-        if self.converted_alone and self.kind is not Kind.RULE_BASED:
-            raise ValueError(f"converted_alone is for sources of kind {Kind.RULE_BASED} (this is {self.kind})")
         if not self.with_text and self.kind is not Kind.AUGMENTED:
             raise ValueError(f"with_text=false is for sources of kind {Kind.AUGMENTED} (this is {self.kind})")
         if self.curve:
@@ -345,16 +344,8 @@ def texts(unit: Unit, making: Making) -> Iterator[Part]:
         case SegmentsUnit(references, kind):
             parts = _kept_texts(references, kind, making.keep)
             for reference, (found, counts) in zip(references, parts, strict=True):
-                mined: set[str] = set()
-                if kind is Kind.RULE_BASED:
-                    alone = {row.document_id for row in load_rows(reference)} if making.converted_alone else None
-                    mined = {item.document_id for item in found if alone is None or item.document_id in alone}
-                made = [
-                    _with_rules(item, making)
-                    if item.document_id in mined
-                    else Text(item.document_id, item.source, item.text)
-                    for item in found
-                ]
+                is_mined = _is_mined(reference, kind, making)
+                made = [_with_rules(item, making) if is_mined(item) else _plain(item) for item in found]
                 yield Part(made, len(found), kept=counts)
         case ExamplesUnit(examples):
             yield Part([_rendered(example, making.seed) for example in examples], len(examples))
@@ -409,6 +400,18 @@ def _cut(example: Example, making: Making) -> Iterator[Example]:
     for start in range(0, len(shots), size):
         name = example.example_id if start == 0 else f"{example.example_id}+{start}"
         yield Example(name, example.source, ids[start : start + size], shots[start : start + size])
+
+
+def _is_mined(reference: SegmentReference, kind: Kind, making: Making) -> Callable[[RawText], bool]:
+    """Which documents of a segment rules look at."""
+    if not making.converted_alone:
+        return lambda document: kind is Kind.RULE_BASED
+    converted = {row.document_id for row in load_rows(reference)}
+    return lambda document: document.document_id in converted
+
+
+def _plain(document: RawText) -> Text:
+    return Text(document.document_id, document.source, document.text)
 
 
 def _with_rules(document: RawText, making: Making) -> Text:

@@ -154,16 +154,23 @@ def _row(record: dict[str, Any]) -> SegmentRow:
     )
 
 
-def outcomes(rows: Iterable[SegmentRow]) -> dict[str, Status]:
-    """How each document of `rows` came out as a whole, by its id.
+_RANK = (Status.NO_PAIRS, Status.FAILED, Status.AUGMENTED)
+
+
+def outcome_of(pieces: Iterable[Status]) -> Status:
+    """How a document came out as a whole, of how its pieces did, one or more.
 
     One augmented piece makes a document augmented: its other pieces go along as text. Without one, a failed piece
     makes it failed, which is a rejection; otherwise it stays plain text.
     """
-    rank = [Status.NO_PAIRS, Status.FAILED, Status.AUGMENTED]
+    return max(pieces, key=_RANK.index)
+
+
+def outcomes(rows: Iterable[SegmentRow]) -> dict[str, Status]:
+    """How each document of `rows` came out as a whole (`outcome_of`), by its id."""
     found: dict[str, Status] = {}
     for row in rows:
-        found[row.document_id] = max(found.get(row.document_id, row.status), row.status, key=rank.index)
+        found[row.document_id] = outcome_of((found.get(row.document_id, row.status), row.status))
     return found
 
 

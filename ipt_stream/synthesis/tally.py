@@ -85,27 +85,19 @@ class Tally:
         if record["kind"] == "shard":
             self.ends[shard] = ShardRecord(record["rows"], record["segments"], record["broken"])
             return False
-        number, made = record["number"], self.made.get(shard)
-        if made is None:
-            made = self.made[shard] = set()
-        elif number in made:
+        made = self.made.setdefault(shard, set())
+        if record["number"] in made:
             return False
-        made.add(number)
-        if rejected := record["rejected"]:
-            for reason, rows in rejected.items():
-                self.rejected[reason] += len(rows)
-            if UNREADABLE in rejected:
+        made.add(record["number"])
+        for reason, rows in record["rejected"].items():
+            self.rejected[reason] += len(rows)
+            if reason == UNREADABLE:
                 self.unreadable.add(shard)
-        if no_pairs := record["no_pairs"]:
-            self.no_pairs.update(no_pairs)
-        if dropped := record["dropped"]:
-            self.dropped.update(dropped)
-        started = record["started"]
-        ended = started + record["seconds"]
-        if started < self.first_started:
-            self.first_started = started
-        if ended > self.last_ended:
-            self.last_ended = ended
+        for total, found in ((self.no_pairs, record["no_pairs"]), (self.dropped, record["dropped"])):
+            for reason, number in found.items():
+                total[reason] += number
+        self.first_started = min(self.first_started, record["started"])
+        self.last_ended = max(self.last_ended, record["started"] + record["seconds"])
         return True
 
     def broken_shards(self) -> set[int]:

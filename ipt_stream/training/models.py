@@ -124,6 +124,13 @@ def empty_twin(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> PreTr
     return empty_model(_for_tokenizer(config, tokenizer))
 
 
+def build_model_on_rank(
+    config: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: int, *, fsdp: bool
+) -> PreTrainedModel:
+    """The model of `build_model`; where it is to be shared out among ranks (`fsdp`), only the first has its weights."""
+    return build_model(config, tokenizer, seed) if is_first() or not fsdp else empty_twin(config, tokenizer)
+
+
 def base_architecture(path: str, dropout: float | None = None, revision: str | None = None) -> PreTrainedConfig:
     """The architecture of a Hugging Face folder or hub id; of those that presets.py knows, without asking the hub.
 

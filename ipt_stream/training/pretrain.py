@@ -23,15 +23,14 @@ from ipt_stream.stage import Figure, Stage, StageReport
 from ipt_stream.training.fit import FitSettings, FitSummary, fit
 from ipt_stream.training.models import (
     ModelConfig,
-    build_model,
-    empty_twin,
+    build_model_on_rank,
     load_model_on_rank,
     load_tokenizer,
     parameter_count,
     save_model_folder,
 )
 from ipt_stream.training.presets import Preset, check_name, with_preset
-from ipt_stream.training.ranks import is_first, joined, on_first
+from ipt_stream.training.ranks import joined, on_first
 from ipt_stream.training.running import HOW, RunSettings, check_loggers, run_on_ranks, with_own_checkpoints
 
 if TYPE_CHECKING:
@@ -194,7 +193,7 @@ def _pretrain(config: PretrainConfig, plan: Plan, stage: Stage) -> StageReport:
     )
     per_step = config.sequences_per_batch * plan.sequence_length
     log.info("pretrain: %s", f"{parameter_count(model):,} parameters, {steps:,} steps of {per_step:,} tokens")
-    run = with_own_checkpoints(config, VERB, settings_of(config, plan))
+    run = with_own_checkpoints(config, VERB, stage.settings)
     summary = fit(
         model, loader, config.fit, steps=steps, output=config.output, seed=config.seed, name=VERB, run=run
     )  # fmt: skip
@@ -230,11 +229,10 @@ def _finish(
 
 def _model(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """The model to train; where it is shared out among ranks, others than the first need no weights yet."""
-    new = config.model if config.dropout is None else config.model.model_copy(update={"dropout": config.dropout})
     if config.base_model is not None:
         return load_model_on_rank(config.base_model, config.base_revision, config.dropout, fsdp=config.fsdp)
-    has_weights = is_first() or not config.fsdp
-    return build_model(new, tokenizer, config.seed) if has_weights else empty_twin(new, tokenizer)
+    new = config.model if config.dropout is None else config.model.model_copy(update={"dropout": config.dropout})
+    return build_model_on_rank(new, tokenizer, config.seed, fsdp=config.fsdp)
 
 
 def _check(model: PreTrainedModel, plan: Plan) -> None:

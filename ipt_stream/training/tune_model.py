@@ -13,12 +13,10 @@ from ipt_stream.errors import TrainingError
 from ipt_stream.synthesis.prompt import BOS, EOS, format_shot
 from ipt_stream.training.models import (
     base_architecture,
-    build_model,
-    empty_twin,
+    build_model_on_rank,
     load_model_on_rank,
     load_tokenizer,
 )
-from ipt_stream.training.ranks import is_first
 from ipt_stream.tuning.pairs import TuningExample
 
 if TYPE_CHECKING:
@@ -58,8 +56,7 @@ def tuning_model(config: TuneConfig, tokenizer: PreTrainedTokenizerBase) -> PreT
         TrainingError: there is no base model, it is too short, or its architecture has no such dropout.
     """
     if config.base_model is None:
-        has_weights = is_first() or not config.fsdp  # otherwise they come from the first rank
-        return build_model(config.model, tokenizer, config.seed) if has_weights else empty_twin(config.model, tokenizer)
+        return build_model_on_rank(config.model, tokenizer, config.seed, fsdp=config.fsdp)
     if config.dropout is not None:
         _check_dropout(config.base_model, config.base_revision)
     model = load_model_on_rank(config.base_model, config.base_revision, config.dropout, fsdp=config.fsdp)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
-from operator import itemgetter
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from ipt_stream.config import fingerprint
@@ -17,7 +17,7 @@ from ipt_stream.errors import ConfigError
 from ipt_stream.mixture.sources import ABOUT_BYTES_A_ROW, SEGMENTS_A_RUN, open_run
 from ipt_stream.progress import log
 from ipt_stream.synthesis.results import SegmentReference, load_content, unselected_documents
-from ipt_stream.synthesis.segment import Status
+from ipt_stream.synthesis.segment import Status, outcome_of
 
 ROWS_A_PART = 16_384
 RUN, SHARDS = "run", "shards"
@@ -142,15 +142,9 @@ def _of_segments(references: Sequence[SegmentReference]) -> Iterator[SearchedDoc
     reads_again = references[0].plan.fraction < 1.0
     unselected = unselected_documents(references) if reads_again else None
     for reference in references:
-        for document_id, found in groupby(_rows(reference), itemgetter(0)):
+        for document_id, found in groupby(_rows(reference), attrgetter("document_id")):
             pieces = list(found)
-            if len(pieces) == 1:  # nearly all
-                _, text, pairs, status = pieces[0]
-                if status != Status.FAILED:
-                    yield SearchedDocument(document_id, text, pairs)
-                continue
-            statuses = {piece.status for piece in pieces}
-            if Status.FAILED not in statuses or Status.AUGMENTED in statuses:
+            if outcome_of(piece.status for piece in pieces) is not Status.FAILED:
                 pairs = tuple(pair for piece in pieces for pair in piece.pairs)
                 yield SearchedDocument(document_id, "".join(piece.text for piece in pieces), pairs)
         if unselected is not None:
@@ -164,7 +158,7 @@ class _Row(NamedTuple):
     document_id: str
     text: str
     pairs: tuple[Pair, ...]
-    status: str
+    status: Status
 
 
 def _rows(reference: SegmentReference) -> Iterator[_Row]:
@@ -184,7 +178,7 @@ def _rows(reference: SegmentReference) -> Iterator[_Row]:
         counts = lists.value_lengths().to_pylist()
         at = 0
         for document_id, text, status, count in zip(document_ids, texts, statuses, counts, strict=True):
-            yield _Row(document_id, text, tuple(pairs[at : at + count]), status)
+            yield _Row(document_id, text, tuple(pairs[at : at + count]), Status(status))
             at += count
 
 
