@@ -22,7 +22,7 @@ import re
 import shutil
 import time
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -154,7 +154,12 @@ def expand(patterns: Sequence[str]) -> list[str]:
         InputError: a pattern matches nothing, or two patterns match the same file.
         StorageError: a place can't be listed; never an incomplete answer.
     """
-    found: list[str] = []
+    return list(expand_with_sizes(patterns))
+
+
+def expand_with_sizes(patterns: Sequence[str]) -> dict[str, int]:
+    """As `expand`, each with its size in bytes, which a store's listing tells along: no request a file."""
+    found: list[tuple[str, int]] = []
     for pattern in patterns:
         with _reported("list", pattern):
             matched = _match_remote(pattern) if is_remote(pattern) else _match(local(pattern))
@@ -163,13 +168,15 @@ def expand(patterns: Sequence[str]) -> list[str]:
                 f"no input matches {pattern}", wanted="at least one file", got="none", fix="check the path or glob"
             )
         found += matched
-    doubled = sorted({path for path in found if found.count(path) > 1}) if len(set(found)) < len(found) else []
-    if doubled:
-        raise InputError(f"{doubled[0]} is named twice by the input patterns", fix="make the patterns disjoint")
-    return found
+    sizes = dict(found)
+    if len(sizes) < len(found):
+        times = Counter(path for path, _ in found)
+        doubled = min(path for path, number in times.items() if number > 1)
+        raise InputError(f"{doubled} is named twice by the input patterns", fix="make the patterns disjoint")
+    return sizes
 
 
-def _match(path: str) -> list[str]:
+def _match(path: str) -> list[tuple[str, int]]:
     if os.path.isdir(path):
         found = list(_walk(path))
     else:
@@ -179,7 +186,7 @@ def _match(path: str) -> list[str]:
             raise InputError(
                 f"{place} is a link to nothing", wanted="a file", got=os.readlink(place), fix="mend or remove the link"
             )
-    return sorted(place for place in found if os.path.isfile(place))
+    return sorted((place, os.path.getsize(place)) for place in found if os.path.isfile(place))
 
 
 def _walk(directory: str) -> Iterator[str]:
@@ -198,7 +205,7 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _match_remote(pattern: str) -> list[str]:
+def _match_remote(pattern: str) -> list[tuple[str, int]]:
     """As `_match`. fs.glob would take a directory that could not be listed for an empty one, and leave shards out."""
     from fsspec.utils import glob_translate
 
@@ -207,15 +214,14 @@ def _match_remote(pattern: str) -> list[str]:
     if wild:
         root, _, stem = inner[: wild.start()].rpartition("/")
         matches = re.compile(glob_translate(inner)).match
-        names = [entry["name"] for entry in _find(fs, root, prefix=stem) if matches(entry["name"])]
+        files = [entry for entry in _find(fs, root, prefix=stem) if matches(entry["name"])]
     else:
         info = _unless_absent(None, fs.info, inner)
         if info is None or info["type"] == "file":
-            names = [] if info is None else [inner]
+            files = [] if info is None else [{**info, "name": inner}]
         else:
-            names = [entry["name"] for entry in _find(fs, inner)]
-            names = [name for name in names if not posixpath.basename(name).startswith(".")]
-    return sorted(fs.unstrip_protocol(name) for name in names)
+            files = [entry for entry in _find(fs, inner) if not posixpath.basename(entry["name"]).startswith(".")]
+    return sorted((fs.unstrip_protocol(entry["name"]), int(entry["size"])) for entry in files)
 
 
 def _find(fs: Any, root: str, **narrowed: str) -> list[dict[str, Any]]:

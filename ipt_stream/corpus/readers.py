@@ -72,16 +72,15 @@ def list_shards(config: InputConfig) -> list[ShardSpec]:
         InputError: a pattern matches nothing, a file is named twice (links are followed), or its name is no UTF-8.
     """
     named = {_absolute(path) for path in config.shards}
-    found = [_absolute(path) for path in storage.expand(config.shards)]
-    paths = [path for path in found if not _is_beside_the_data(path, named)]
-    if not paths:
+    found = [(_absolute(path), size) for path, size in storage.expand_with_sizes(config.shards).items()]
+    found = [(path, size) for path, size in found if not _is_beside_the_data(path, named)]
+    if not found:
         raise InputError("no shards in " + ", ".join(config.shards), wanted="data files", got="only markers: _*")
+    paths = [path for path, _ in found]
     _check_names(paths)
-    with ThreadPoolExecutor(min(_THREADS, len(paths))) as pool:
-        sizes = list(pool.map(storage.size, paths))
     return [
         ShardSpec(path, index, name, config.format or Format.JSONL, "", None, size)
-        for index, (path, name, size) in enumerate(zip(paths, _names(paths), sizes, strict=True))
+        for index, ((path, size), name) in enumerate(zip(found, _names(paths), strict=True))
     ]
 
 
