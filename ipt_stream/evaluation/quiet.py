@@ -27,6 +27,7 @@ _VLLM = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # standard output is the command's own
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
 }
 _VLLM_ON_CPU = {
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB

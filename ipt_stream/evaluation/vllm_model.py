@@ -100,6 +100,7 @@ def load_vllm(
         "max_num_batched_tokens": max(batch_tokens, batch_size),
         "generation_config": "vllm",  # sampling is what the task says, not what lies beside the model
         "enforce_eager": device == "cpu",  # without a GPU compilation costs more than it wins
+        "use_tqdm_on_load": False,
         **engine,
     }
     try:

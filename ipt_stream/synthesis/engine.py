@@ -204,6 +204,7 @@ class VllmEngine:
     def __init__(self, config: EngineConfig, gpus: float, eos_token_id: int) -> None:
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         os.environ[OWNER_VARIABLE] = str(os.getpid())
         if not gpus:
             os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(config.cpu_kv_cache_gib)
@@ -322,6 +323,7 @@ def _engine_arguments(config: EngineConfig, gpus: float) -> dict[str, Any]:
         "generation_config": "vllm",  # Sampling is what this package says, not what lies beside the model.
         # Without a GPU compilation costs more than an offline run of a small model wins.
         "enforce_eager": not gpus,
+        "use_tqdm_on_load": False,  # Progress is this package's own.
     }
     if 0 < gpus < 1:
         arguments["gpu_memory_utilization"] = 0.9 * gpus  # vLLM's default, of the share of the GPU that it has

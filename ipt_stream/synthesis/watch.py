@@ -123,7 +123,8 @@ class Watch:
                 f"segment {worst} was in flight each time that {deaths} workers were lost",
                 wanted="engines that live",
                 got="one that dies again and again",
-                fix="see the workers' logs for the reason (memory?); what is recorded stays",
+                fix="see the workers' logs for the reason: memory, or steps longer than engine.stall_seconds; what is "
+                "recorded stays",
             )
 
 
