@@ -19,7 +19,7 @@ from ipt_stream.synthesis.engine import Pulse
 from ipt_stream.synthesis.ray_session import ensure_ray
 from ipt_stream.synthesis.supervise import Stopped, StopRequest, supervise
 from ipt_stream.synthesis.tally import Tally
-from ipt_stream.synthesis.watch import DEATHS_ALLOWED, Watch
+from ipt_stream.synthesis.watch import DEATHS_ALLOWED, DEATHS_AT_MOST, Watch
 from ipt_stream.synthesis.worker import Beat, beat_seconds
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")
@@ -77,6 +77,15 @@ def test_a_segment_is_blamed_for_lost_workers_but_not_for_lost_nodes(node_is_los
     else:
         with pytest.raises(EngineError, match="segment 000000-000007 was in flight each time that 5 workers were lost"):
             watch.blame({})
+
+
+def test_a_segment_is_blamed_late_for_workers_that_finished_others() -> None:
+    watch = Watch(board(), 300.0, set, 2.0, {})
+    for worker in range(DEATHS_AT_MOST):  # each finishes another, and dies before this one is done
+        watch.blame({f"worker-{worker}": (("000000-000001", "000000-000007"), "node")})
+        watch.blame({f"worker-{worker}": (("000000-000007",), "node")})
+    with pytest.raises(EngineError, match="segment 000000-000007 was in flight each time that 20 workers were lost"):
+        watch.blame({})
 
 
 def test_workers_that_say_nothing_are_hung_and_rare_beats_are_no_silence() -> None:

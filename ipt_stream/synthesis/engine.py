@@ -306,6 +306,9 @@ class VllmEngine:
         self._engine.shutdown()
 
 
+_SEVERAL = frozenset({"tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"})
+
+
 def _engine_arguments(config: EngineConfig, gpus: float) -> dict[str, Any]:
     """All arguments of vLLM's engine: this package's for offline work, then the user's own."""
     arguments: dict[str, Any] = {
@@ -325,6 +328,9 @@ def _engine_arguments(config: EngineConfig, gpus: float) -> dict[str, Any]:
         "enforce_eager": not gpus,
         "use_tqdm_on_load": False,  # Progress is this package's own.
     }
+    if not gpus and not _SEVERAL.intersection(config.arguments):
+        # vLLM would start one more process of the same imports, for OpenMP's settings, which the worker has made.
+        arguments["distributed_executor_backend"] = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
     if 0 < gpus < 1:
         arguments["gpu_memory_utilization"] = 0.9 * gpus  # vLLM's default, of the share of the GPU that it has
     if config.lora is not None:

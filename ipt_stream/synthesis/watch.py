@@ -17,7 +17,18 @@ FRESH_SECONDS = 15.0
 BEATS_MISSED = 3
 """As many that did not come tell as much, where beats are rare."""
 DEATHS_ALLOWED = 5
-"""A segment that is in flight when so many workers are lost is taken to be the reason."""
+"""A segment that is in flight when so many workers are lost, none of which finished any, is taken to be the reason."""
+DEATHS_AT_MOST = 20
+"""So many may be lost with it that did finish others: they are killed from outside, or it takes its time to kill."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Worker:
+    """What a worker's last beat said: what it has in flight, its node, and whether it ever finished anything."""
+
+    in_flight: frozenset[str]
+    node: str
+    finished: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +66,8 @@ class Watch:
         self._board, self._lost_nodes, self._gauges = board, lost_nodes, gauges
         self._stall_seconds = max(stall_seconds, BEATS_MISSED * beat_seconds)
         self._fresh_seconds = max(FRESH_SECONDS, BEATS_MISSED * beat_seconds)
-        self._known: dict[str, tuple[tuple[str, ...], str]] = {}
+        self._known: dict[str, _Worker] = {}
+        self._deaths: Counter[str] = Counter()
         self._blamed: Counter[str] = Counter()
 
     def take(self, finished: Sequence[Mapping[str, Any]], beats: Sequence[tuple[Beat, float, str]], bar: Meter) -> Look:
@@ -111,21 +123,28 @@ class Watch:
         """
         lost = [self._known[worker] for worker in self._known.keys() - now.keys()]
         gone = self._lost_nodes() if lost else set()
-        for in_flight, node in lost:
-            why = "with its node, and" if node in gone else "with"
-            log.warning("a worker was lost %s %d segments in flight; they are made again", why, len(in_flight))
-            if node not in gone:
-                self._blamed.update(in_flight)
-        self._known = now
-        worst, deaths = next(iter(self._blamed.most_common(1)), ("", 0))
-        if deaths >= DEATHS_ALLOWED:
-            raise EngineError(
-                f"segment {worst} was in flight each time that {deaths} workers were lost",
-                wanted="engines that live",
-                got="one that dies again and again",
-                fix="see the workers' logs for the reason: memory, or steps longer than engine.stall_seconds; what is "
-                "recorded stays",
-            )
+        for worker in lost:
+            why = "with its node, and" if worker.node in gone else "with"
+            log.warning("a worker was lost %s %d segments in flight; they are made again", why, len(worker.in_flight))
+            if worker.node not in gone:
+                self._deaths.update(worker.in_flight)
+                self._blamed.update(worker.in_flight if not worker.finished else ())
+        self._known = {name: self._heard(name, frozenset(in_flight), node) for name, (in_flight, node) in now.items()}
+        for deaths, allowed in ((self._blamed, DEATHS_ALLOWED), (self._deaths, DEATHS_AT_MOST)):
+            worst, number = next(iter(deaths.most_common(1)), ("", 0))
+            if number >= allowed:
+                raise EngineError(
+                    f"segment {worst} was in flight each time that {number} workers were lost",
+                    wanted="engines that live",
+                    got="one that dies again and again",
+                    fix="see the workers' logs for the reason: memory, or steps longer than engine.stall_seconds; what "
+                    "is recorded stays",
+                )
+
+    def _heard(self, name: str, in_flight: frozenset[str], node: str) -> _Worker:
+        before = self._known.get(name)
+        finished = before is not None and (before.finished or bool(before.in_flight - in_flight))
+        return _Worker(in_flight, node, finished)
 
 
 def _line(record: Mapping[str, Any]) -> str:
