@@ -294,11 +294,10 @@ def fault_disk(run: Run, chosen: random.Random) -> str:
     if not _is_at_work(run, chosen):
         return TOO_LATE
     filler = run.output.parent / "filler"
-    with filler.open("wb") as file:
+    with filler.open("wb", buffering=0) as file:
         try:
             while True:
                 file.write(b"\0" * 65536)
-                file.flush()
         except OSError:
             pass
     code = run.wait(120)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from ipt_stream.config import build
@@ -45,10 +50,40 @@ def adapter(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
+@contextmanager
+def first_start_killed(log: Path) -> Iterator[list[int]]:
+    """What `kill -9` ends the first process of an engine as soon as it is there; errors go to `log`, as under Ray."""
+    killed: list[int] = []
+    over = threading.Event()
+
+    def watch() -> None:
+        while not killed and not over.wait(0.05):
+            for child in psutil.Process().children():
+                with suppress(psutil.Error):
+                    if "--multiprocessing-fork" in child.cmdline():
+                        child.kill()
+                        killed.append(child.pid)
+
+    before = os.dup(2)
+    watcher = threading.Thread(target=watch)
+    try:
+        with log.open("ab") as file:
+            os.dup2(file.fileno(), 2)
+        watcher.start()
+        yield killed
+    finally:
+        over.set()
+        watcher.join()
+        os.dup2(before, 2)
+        os.close(before)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # what vLLM imports warns of itself
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_sampling_adapters_priorities_and_made_up_weights(model_folder: Path, adapter: Path) -> None:
+def test_a_killed_start_sampling_adapters_priorities_and_made_up_weights(
+    model_folder: Path, adapter: Path, tmp_path: Path
+) -> None:
     settings = config(
         model=str(model_folder), lora=str(adapter), max_model_len=512, max_new_tokens=12, max_num_seqs=4,
         max_num_batched_tokens=512, sampling={"temperature": 1.0, "seed": 3, "min_tokens": 12},
@@ -56,7 +91,9 @@ def test_sampling_adapters_priorities_and_made_up_weights(model_folder: Path, ad
     )  # fmt: skip
 
     async def work() -> None:
-        engine = VllmEngine(settings, 0.0, eos_token_id=2)
+        with first_start_killed(tmp_path / "log") as killed:
+            engine = VllmEngine(settings, 0.0, eos_token_id=2)
+        assert len(killed) == 1
         try:
             first, again, other = await asyncio.gather(
                 engine.generate("a", PROMPT, 2), engine.generate("a", PROMPT, 1), engine.generate("b", PROMPT, 0)

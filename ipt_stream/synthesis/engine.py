@@ -22,9 +22,12 @@ from pydantic import Field, field_validator, model_validator
 
 from ipt_stream.config import Settings
 from ipt_stream.errors import ConfigError, EngineError
+from ipt_stream.progress import log
 from ipt_stream.synthesis.engine_process import OWNER_VARIABLE
 
 LOG_TAIL_CHARACTERS = 65_536
+START_ATTEMPTS = 3
+"""Starts of an engine whose processes end without a word: something killed them, perhaps for the memory they took."""
 MOST_SEGMENTS = 64
 """Begun segments are held in memory, so their number has a bound."""
 
@@ -216,16 +219,22 @@ class VllmEngine:
         self._arguments = _engine_arguments(config, gpus)
         _check_arguments(self._arguments, set(AsyncEngineArgs.__dataclass_fields__))
         self._steps = _step_counter()
-        try:
-            self._engine = AsyncLLM.from_engine_args(
-                AsyncEngineArgs(**self._arguments), stat_loggers=[lambda *_: self._steps]
-            )
-        except (RuntimeError, ValueError, TypeError, OSError) as error:
-            raise EngineError(
-                f"vLLM can't start with {config.model}",
-                got=_root_cause() or " ".join(str(error).split())[:500],
-                fix="check engine.arguments, and that the model fits in the memory",
-            ) from error
+        for attempt in range(1, START_ATTEMPTS + 1):
+            try:
+                self._engine = AsyncLLM.from_engine_args(
+                    AsyncEngineArgs(**self._arguments), stat_loggers=[lambda *_: self._steps]
+                )
+                break
+            except (RuntimeError, ValueError, TypeError, OSError) as error:
+                cause = _root_cause()
+                if cause == "" and attempt < START_ATTEMPTS:
+                    log.warning("the engine was killed while it started: it is started again")
+                    continue
+                raise EngineError(
+                    f"vLLM can't start with {config.model}",
+                    got=cause or " ".join(str(error).split())[:500],
+                    fix="check engine.arguments, and that the model fits in the memory",
+                ) from error
         sampling = config.sampling
         self._sampling = SamplingParams(
             temperature=sampling.temperature,
@@ -380,14 +389,17 @@ def request_seed(seed: int, request_id: str) -> int:
 
 def _root_cause() -> str | None:
     """The last error in this process's own log, where its standard error goes to a file, as under Ray: engine
-    processes write theirs there, and tell their parent only that there was one."""
+    processes write theirs there, and tell their parent only that there was one. Empty: they wrote of none; None: there
+    is no such file."""
     try:
         path = Path(os.readlink("/proc/self/fd/2"))
-        lines = path.read_text("utf-8", errors="replace")[-LOG_TAIL_CHARACTERS:].splitlines() if path.is_file() else []
+        if not path.is_file():
+            return None
+        lines = path.read_text("utf-8", errors="replace")[-LOG_TAIL_CHARACTERS:].splitlines()
     except OSError:
         return None
     found = [line for line in lines if re.search(r"\b\w+(Error|Exception): ", line)]
-    return " ".join(found[-1].split())[:500] if found else None
+    return " ".join(found[-1].split())[:500] if found else ""
 
 
 def _lora_request(lora: str | None) -> Any:
