@@ -376,7 +376,7 @@ def _run(options: argparse.Namespace, folder: Path, place: Path, chosen: random.
         "rounds": 3, "fraction": 0.8, "segment_documents": segment_documents, "grace_seconds": 20,
         "engine": {
             "model": model, "gpus": 0, "segments_in_flight": 3, **sizes,
-            "stall_seconds": 30 if options.model else 10,  # a real engine's start can keep two cores from all else
+            "stall_seconds": 20 if options.model else 10,  # a real engine's start can keep two cores from all else
             **({"replicas": 2, "cpus": 1} if nodes else {}),
         },
     }  # fmt: skip

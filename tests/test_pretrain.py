@@ -6,7 +6,7 @@ import os
 import struct
 import subprocess
 import sys
-from importlib.util import find_spec
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from test_tune import kill_after
 from ipt_stream.errors import LedgerError, TrainingError
 from ipt_stream.mixture.plan import load_plan
 from ipt_stream.stage import finished_figures
+from ipt_stream.training import running
 from ipt_stream.training.pretrain import pretrain
 
 pytestmark = [
@@ -26,6 +27,7 @@ pytestmark = [
 ]
 
 DROPOUT = 0.1
+BLOCK = 32_768
 
 
 @pytest.fixture(scope="module")
@@ -96,13 +98,76 @@ def events(file: Path) -> Any:
         at += 16 + length
 
 
-def test_a_logger_that_is_not_installed_is_told_before_anything_starts(mixture: Path, tmp_path: Path) -> None:
-    missing = [name for name in ("wandb", "mlflow") if find_spec(name) is None]
-    if not missing:
-        pytest.skip("all loggers are installed")
-    for name in missing:
-        with pytest.raises(TrainingError, match=f"loggers.{name} needs .* pip install {name}"):
-            pretrain(config(mixture, tmp_path / "out", loggers={name: {}}))
+def test_mlflow_has_each_step_of_a_run_that_was_resumed(
+    mixture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed")
+    where = (tmp_path / "mlflow").as_uri()
+    settings = config(
+        mixture, tmp_path / "out", steps=20, loggers={"mlflow": {"experiment_name": "it", "tracking_uri": where}}
+    )
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        stop_at(12, patch)
+        pretrain(settings)
+    pretrain(settings)
+    client = mlflow.MlflowClient(tracking_uri=where)
+    [run] = client.search_runs([client.get_experiment_by_name("it").experiment_id])
+    told = {metric.step: metric.value for metric in client.get_metric_history(run.info.run_id, "loss/train/total")}
+    assert [told[step] for step in range(20)] == pytest.approx(losses(tmp_path / "out"), rel=1e-6)
+
+
+def test_weights_and_biases_has_each_step(mixture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb", reason="wandb is not installed")
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    settings = {"steps": 20, "loggers": {"wandb": {"project": "it", "tags": ["toy"]}}}
+    pretrain(config(mixture, tmp_path / "out", **settings))
+    [file] = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    told = []
+    for content in wandb_records(file):
+        items = {
+            item.key or ".".join(item.nested_key): item.value_json for item in Record.FromString(content).history.item
+        }
+        if "loss/train/total" in items:
+            told.append(float(items["loss/train/total"]))
+    assert told == pytest.approx(losses(tmp_path / "out"), rel=1e-6)
+
+
+def wandb_records(file: Path) -> Iterator[bytes]:
+    """The records of an offline run: after 7 bytes, blocks as LevelDB's log has them (checksum, length, kind, content).
+
+    Kinds: 1 whole, 2 the first part of a record, 3 one in the middle, 4 the last.
+    """
+    data, at, parts = file.read_bytes(), 7, b""
+    while at + 7 <= len(data):
+        if (left := BLOCK - at % BLOCK) < 7:  # too few for a header: padding
+            at += left
+            continue
+        _, length, kind = struct.unpack_from("<IHB", data, at)
+        parts += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):
+            yield parts
+            parts = b""
+
+
+@pytest.mark.parametrize(
+    ("name", "installed", "message"),
+    [
+        ("wandb", {}, r"loggers.wandb needs .* pip install 'wandb>=0.26,<0.29'"),
+        ("mlflow", {}, r"loggers.mlflow needs .* pip install 'mlflow-skinny>=2.14.1,<3'"),
+        ("wandb", {"wandb": "0.31.0"}, r"loggers.wandb can't work with .* got: 0.31.0"),
+        ("mlflow", {"mlflow": "3.1"}, r"loggers.mlflow can't work with .* got: 3.1"),
+    ],
+)
+def test_a_logger_that_is_not_there_or_too_new_is_told_before_anything_starts(
+    mixture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, installed: dict[str, str], message: str
+) -> None:
+    monkeypatch.setattr(running, "_version", installed.get)
+    with pytest.raises(TrainingError, match=message):
+        pretrain(config(mixture, tmp_path / "out", loggers={name: {}}))
     assert not (tmp_path / "out").exists()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
 from pydantic import Field
@@ -103,18 +103,36 @@ def run_on_ranks(
     return report if is_first() else StageReport({}, skipped=report.skipped)
 
 
+_PACKAGES = {
+    "tensorboard": (("tensorboardX",), ""),
+    "wandb": (("wandb",), ">=0.26,<0.29"),
+    "mlflow": (("mlflow", "mlflow-skinny"), ">=2.14.1,<3"),
+}
+"""Of each logger, the packages that bring it, and the versions that Composer's logger works with."""
+
+
 def check_loggers(settings: LoggerSettings) -> None:
-    """Raises `TrainingError`, before anything starts, where a logger that is asked for is not installed."""
-    asked = (
-        ("tensorboard", "tensorboardX", settings.tensorboard),
-        ("wandb", "wandb", settings.wandb is not None),
-        ("mlflow", "mlflow", settings.mlflow is not None),
-    )
-    for name, package, is_wanted in asked:
-        if is_wanted and find_spec(package) is None:
+    """Raises `TrainingError`, before anything starts, where a logger that is asked for is not installed, or in a
+    version that Composer's doesn't know."""
+    from packaging.specifiers import SpecifierSet
+
+    for name, (packages, versions) in _PACKAGES.items():
+        if getattr(settings, name) in (None, False):
+            continue
+        found = next((known for package in packages if (known := _version(package)) is not None), None)
+        if found is None or not SpecifierSet(versions).contains(found, prereleases=True):
             raise TrainingError(
-                f"loggers.{name} needs a package that is not installed",
-                wanted=package,
-                got="nothing by that name",
-                fix=f"pip install {package}, or leave loggers.{name} out",
+                f"loggers.{name} needs a package that is not installed"
+                if found is None
+                else f"loggers.{name} can't work with this version of {name}",
+                wanted=f"{packages[-1]}{versions}",
+                got=found or "nothing by that name",
+                fix=f"pip install '{packages[-1]}{versions}', or leave loggers.{name} out",
             )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
