@@ -20,11 +20,14 @@ import psutil
 import pytest
 import yaml
 
+from ipt_stream.config import build
 from ipt_stream.ledger import read_ledger
+from ipt_stream.recipe import load_recipe
 from ipt_stream.stage import finished_report
 from ipt_stream.synthesis.prompt import Shot, format_prompt
 from ipt_stream.synthesis.results import list_segments, load_examples, load_rows, load_segment
 from ipt_stream.synthesis.segment import SegmentRow
+from ipt_stream.verbs import VERBS
 
 DOCUMENTS = 60
 BUDGET = 768 - 96
@@ -270,6 +273,36 @@ def test_training_learned_and_the_model_was_evaluated(finished: Finished) -> Non
     results = json.loads((finished.output / "evaluation" / "results.json").read_text())
     assert "seen" in json.dumps(results)
     assert "| seen" in (finished.output / "evaluation" / "results.md").read_text()
+
+
+def test_the_experiment_tells_ways_of_training_apart_by_what_was_made(finished: Finished, tmp_path: Path) -> None:
+    comparison = experiment(finished.output, tmp_path / "experiment")
+    record = json.loads((comparison / "comparison.json").read_text())
+    assert set(record["tasks"]) == {
+        "converted", "converted_4_shots", "raw", "raw_4_shots", "reading", "reading_2_shots",
+    }  # fmt: skip
+    for task in record["tasks"].values():
+        assert {arm: len(found["values"]) for arm, found in task["arms"].items()} == {"vanilla": 2, "instruct-2": 2}
+    assert (comparison / "comparison.png").read_bytes().startswith(b"\x89PNG")
+
+
+def experiment(made: Path, output: Path) -> Path:
+    """The recipe that is shipped, two ways and two seeds of it, from the questions on; gives the comparison's place."""
+    output.mkdir()
+    (output / "segments").mkdir()
+    for name in ("world", "synthesizer"):
+        (output / name).symlink_to(made / name)
+    for rounds in ("2", "3"):
+        (output / "segments" / rounds).symlink_to(made / "segments")
+    small = [f"output={output}", "seeds=[0, 1]", "arms=[vanilla, instruct-2]", "tokens=20000", "questions=12"]
+    recipe = load_recipe(str(Path(__file__).parents[1] / "jobs" / "configs" / "experiment.yaml"), small)
+    trained = [step for step in recipe.steps if step.group == "models"]
+    mixed = {name for step in trained for name in step.upstream}
+    for step in recipe.steps:
+        if step.group in ("questions", "models", "evaluations", "comparison") or step.name in mixed - {"synthesizer"}:
+            verb = VERBS[step.verb]
+            verb.load_function()(build(verb.load_config_class(), dict(step.settings), step.name))
+    return output / "comparison"
 
 
 def test_the_last_words_are_what_a_person_wants_to_read(finished: Finished) -> None:
