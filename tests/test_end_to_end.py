@@ -294,7 +294,7 @@ def experiment(made: Path, output: Path) -> Path:
         (output / name).symlink_to(made / name)
     for rounds in ("2", "3"):
         (output / "segments" / rounds).symlink_to(made / "segments")
-    small = [f"output={output}", "seeds=[0, 1]", "arms=[vanilla, instruct-2]", "tokens=20000", "questions=12"]
+    small = [f"output={output}", "seeds=[0, 1]", "arms=[vanilla, instruct-2]", "tokens=60000", "questions=12"]
     recipe = load_recipe(str(Path(__file__).parents[1] / "jobs" / "configs" / "experiment.yaml"), small)
     trained = [step for step in recipe.steps if step.group == "models"]
     mixed = {name for step in trained for name in step.upstream}

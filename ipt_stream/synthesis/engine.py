@@ -315,6 +315,7 @@ class VllmEngine:
         self._engine.shutdown()
 
 
+ONE_PROCESS = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 _SEVERAL = frozenset({"tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"})
 
 
@@ -339,7 +340,7 @@ def _engine_arguments(config: EngineConfig, gpus: float) -> dict[str, Any]:
     }
     if not gpus and not _SEVERAL.intersection(config.arguments):
         # vLLM would start one more process of the same imports, for OpenMP's settings, which the worker has made.
-        arguments["distributed_executor_backend"] = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+        arguments["distributed_executor_backend"] = ONE_PROCESS
     if 0 < gpus < 1:
         arguments["gpu_memory_utilization"] = 0.9 * gpus  # vLLM's default, of the share of the GPU that it has
     if config.lora is not None:
