@@ -302,6 +302,8 @@ def fault_disk(run: Run, chosen: random.Random) -> str:
             pass
     code = run.wait(120)
     filler.unlink()
+    if code == 0:  # its last segment was in its place before the disk was full
+        return TOO_LATE
     run.check()
     run.start()
     return f"exit {code}"
