@@ -27,6 +27,7 @@ from ipt_stream.progress import log, set_up_logging
 from ipt_stream.verbs import VERBS, Verb
 
 SAMPLE_EVERY_S = 0.5
+WAKE_EVERY_S = 0.1
 PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 
 
@@ -37,8 +38,8 @@ class Outcome:
     Attributes:
         exit_code: as `subprocess` has it: negative where a signal killed it.
         wall_s: seconds from its start to its end.
-        peak_memory_mb: the most that it and its descendants held together, seen at most twice a second; what processes
-            share is counted once (PSS) where the system tells.
+        peak_memory_mb: the most that it and its descendants held together, seen at most twice a second, or that it held
+            alone at any moment; what processes share is counted once (PSS) where the system tells.
         interrupted_by: the signal that was passed on to it, or None.
     """
 
@@ -56,7 +57,8 @@ class _Child:
     next_look: float = 0.0
 
     def look(self) -> None:
-        """See what it holds, unless it was seen just now; that takes no more than a hundredth of the time."""
+        """See what it held, and, unless that was seen just now, what all hold, in a hundredth of the time at most."""
+        self.peak = max(self.peak, _most_held(self.process.pid))
         began = time.monotonic()
         if began >= self.next_look:
             self.peak = max(self.peak, _memory_of_tree(self.process.pid))
@@ -93,7 +95,7 @@ def run_children(
             for number, child in list(running.items()):
                 child.look()
                 with suppress(subprocess.TimeoutExpired):
-                    child.process.wait(SAMPLE_EVERY_S / len(running))
+                    child.process.wait(WAKE_EVERY_S / len(running))
                 code = child.process.poll()
                 if code is None:
                     continue
@@ -118,6 +120,15 @@ def handling(numbers: Sequence[int], handler: Callable[[int, FrameType | None], 
     finally:
         for number, old in zip(numbers, before, strict=True):
             signal.signal(number, old)
+
+
+def _most_held(pid: int) -> int:
+    """Bytes that a process held at most since it was started; 0 where it is gone, or the system does not tell."""
+    with suppress(OSError), open(f"/proc/{pid}/status", "rb") as file:
+        for line in file:
+            if line.startswith(b"VmHWM:"):
+                return int(line.split()[1]) << 10
+    return 0
 
 
 def _memory_of_tree(pid: int) -> int:

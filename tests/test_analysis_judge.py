@@ -286,6 +286,7 @@ def test_a_local_model_keeps_to_the_schema_stops_and_scores(
         max_num_seqs=8,
         max_num_batched_tokens=512,
         gpus=0,
+        dtype="float32",  # as transformers, which it is compared with
         arguments={"num_gpu_blocks_override": 64},
     )
     with LocalJudge(engine) as local:

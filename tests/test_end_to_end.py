@@ -67,6 +67,7 @@ RECIPE: dict[str, Any] = {
                 "max_new_tokens": 96,
                 "max_num_seqs": 16,
                 "max_num_batched_tokens": 2048,
+                "dtype": "float32",  # as what it is compared with, on processors of all kinds
                 "segments_in_flight": 1,
             },
         },
@@ -219,7 +220,7 @@ def test_the_engine_saw_the_prompts_and_answered_as_the_model_does(finished: Fin
             same += 1
             expected = mean_logprobs(model, tokenizer, prompt, made, row)
             recorded += len(expected)
-            assert row.response_logprobs == pytest.approx(expected, abs=0.02), "bfloat16 or another order of sums"
+            assert row.response_logprobs == pytest.approx(expected, abs=1e-3), "another order of sums"
         inherited += row.inherits
         shots = [*shots, Shot(row.text, row.pairs)] if row.pairs else []
     # Two implementations round differently, and a tie in one token changes all that follow.
