@@ -73,7 +73,7 @@ BENCHES = (
     Bench("simulate", "A simulated cluster over a tenth of RefinedWeb's shards",
           ("--gpus", "1000", "--set", "corpus.shards=553"), 3, "simulate"),
     Bench("mixing", "The mix stage against the bare tokenizer",
-          ("--segments", "12", "--times", "1"), 2, "mixing"),
+          ("--segments", "4", "--times", "3"), 4, "mixing"),
     Bench("packing", "How full packed sequences are", (), 1, "packing"),
     Bench("order", "Building the training order, on one core", ("--times", "1"), 1, "order"),
     Bench("loading", "Loading in the planned order, against Streaming's own shuffling",

@@ -131,8 +131,8 @@ def main() -> None:
     if answer({"bare": bare, "stage": stage}):
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--segments", type=int, default=48)
-    parser.add_argument("--rows", type=int, default=512, help="documents a segment")
+    parser.add_argument("--segments", type=int, default=12)
+    parser.add_argument("--rows", type=int, default=2048, help="documents a segment; as many as synthesize has by default")
     parser.add_argument("--times", type=int, default=3)
     options = parser.parse_args()
     found: dict[str, list[dict[str, Any]]] = {"bare": [], "one": [], "two": []}
