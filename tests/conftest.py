@@ -33,12 +33,10 @@ SLOW = [
     "faults",
     "benchmark",
     "cluster",
-    "synthesize_s3",
     "synthesize",
-    "engine",
     "evaluate_domain",
 ]
-LONG = ["pretrain_ranks", "instruct_ranks", "tune_ranks"]
+LONG = ["pretrain_ranks", "job", "synthesize_s3", "tune_ranks", "instruct_ranks", "pretrain", "engine"]
 if "PYTEST_XDIST_WORKER" in os.environ:  # several processes of as many threads as cores stand in each other's way
     os.environ["OMP_NUM_THREADS"] = "1"
 

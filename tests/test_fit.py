@@ -13,6 +13,7 @@ from pretrain_world import records
 
 from ipt_stream.errors import TrainingError
 from ipt_stream.training.fit import Evaluation, FitSettings, FitSummary, Precision, fit
+from ipt_stream.training.fit_settings import uses_bfloat16
 from ipt_stream.training.models import load_model
 from ipt_stream.training.running import RunSettings
 
@@ -202,6 +203,19 @@ def test_bfloat16_learns_about_the_same_and_goes_on_to_the_same_bits(model_folde
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
     for weight, other in zip(resumed.parameters(), whole.parameters(), strict=True):
         assert weight.dtype is torch.float32 and torch.equal(weight, other)
+
+
+def test_processors_compute_in_float32_whatever_they_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    assert not uses_bfloat16(Precision.AUTO)
+    assert uses_bfloat16(Precision.BFLOAT16)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for has_it in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, has_it=has_it: has_it)
+        assert uses_bfloat16(Precision.AUTO) is has_it
 
 
 def test_sharding_needs_someone_to_share_with(model_folder: Path, tmp_path: Path) -> None:
