@@ -132,7 +132,7 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--segments", type=int, default=12)
-    parser.add_argument("--rows", type=int, default=2048, help="documents a segment; as many as synthesize has by default")
+    parser.add_argument("--rows", type=int, default=2048, help="documents a segment; as many as by default")
     parser.add_argument("--times", type=int, default=3)
     options = parser.parse_args()
     found: dict[str, list[dict[str, Any]]] = {"bare": [], "one": [], "two": []}

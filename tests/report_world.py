@@ -147,6 +147,8 @@ def plotted_part(name: str, words: Sequence[str] = ("grounded", "copied", "inven
             Plot("Length and score", "point", "tokens", "log-probability", (
                 Series("pairs", (10.0, 20.0, 35.0, 80.0), (-0.1, -0.5, -1.25, -0.3), labels=("a", "b", "c", "d")),
             ), how="A point a bucket of pairs."),
+            Plot("Right pairs by round", "line", "round", "share", (Series("right", (1, 2, 3), (1.0, 1.0, 1.0)),),
+                 percent=True, how="By the truth."),
         ),
     )  # fmt: skip
 

@@ -220,7 +220,7 @@ def test_the_rendered_form_holds_texts_and_pairs(page: Any, report: Path) -> Non
 
 def test_plots_show_values_and_series_can_be_left_out(page: Any) -> None:
     figures = page.locator("#checks .plot")
-    assert figures.count() == 4
+    assert figures.count() == 5
     for number in range(4):
         figure = figures.nth(number)
         figure.scroll_into_view_if_needed()
@@ -249,6 +249,9 @@ def test_plots_show_values_and_series_can_be_left_out(page: Any) -> None:
     assert point.locator(".tip").inner_text().split("\n")[:2] == ["tokens 10", "a"]
     assert figures.nth(0).locator("table tr").count() == 1 + 2 * 21
     page.keyboard.press("Escape")
+    shares = figures.nth(4).locator("svg text[text-anchor=end]").all_text_contents()
+    ticks = [float(text.removesuffix("%")) for text in shares if text.endswith("%")]
+    assert len(ticks) > 2 and max(ticks) == 100, "no share is more than all"
 
 
 def test_colours_follow_the_system_and_the_switch(browser: Any, report: Path) -> None:

@@ -287,7 +287,8 @@ function extent(series, withZero, percent) {
   if (withZero) high = Math.max(high, 0);
   if (low === high) {
     const around = percent ? 0.05 : Math.abs(high) * 0.1 || 1;
-    [low, high] = [low === 0 && withZero ? 0 : low - around, high + around];
+    const [least, most] = percent && low >= 0 && high <= 1 ? [0, 1] : [-Infinity, Infinity]; // of a share
+    [low, high] = [low === 0 && withZero ? 0 : Math.max(least, low - around), Math.min(most, high + around)];
   }
   if (percent && high - low < 0.02) low = Math.max(0, high - 0.02); // labels are of a tenth of a percent at best
   if (percent && high <= 1) high = Math.min(1, high + (high - low) * 0.02);
