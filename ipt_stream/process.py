@@ -24,6 +24,7 @@ from typing import NoReturn
 from ipt_stream.config import load_config
 from ipt_stream.errors import IptError, LedgerError
 from ipt_stream.progress import log, set_up_logging
+from ipt_stream.stage import peak_memory_bytes
 from ipt_stream.verbs import VERBS, Verb
 
 SAMPLE_EVERY_S = 0.5
@@ -58,7 +59,7 @@ class _Child:
 
     def look(self) -> None:
         """See what it held, and, unless that was seen just now, what all hold, in a hundredth of the time at most."""
-        self.peak = max(self.peak, _most_held(self.process.pid))
+        self.peak = max(self.peak, peak_memory_bytes(self.process.pid))
         began = time.monotonic()
         if began >= self.next_look:
             self.peak = max(self.peak, _memory_of_tree(self.process.pid))
@@ -120,15 +121,6 @@ def handling(numbers: Sequence[int], handler: Callable[[int, FrameType | None], 
     finally:
         for number, old in zip(numbers, before, strict=True):
             signal.signal(number, old)
-
-
-def _most_held(pid: int) -> int:
-    """Bytes that a process held at most since it was started; 0 where it is gone, or the system does not tell."""
-    with suppress(OSError), open(f"/proc/{pid}/status", "rb") as file:
-        for line in file:
-            if line.startswith(b"VmHWM:"):
-                return int(line.split()[1]) << 10
-    return 0
 
 
 def _memory_of_tree(pid: int) -> int:

@@ -11,6 +11,7 @@ import json
 import resource
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,14 +106,18 @@ def run_once(output: str, verb: str, settings: Mapping[str, Any], work: Callable
     return stage.finished or work(stage)
 
 
+def peak_memory_bytes(pid: int | str = "self") -> int:
+    """The most that a process has held since it was started; 0 where it is gone, or the system does not tell."""
+    with suppress(OSError), open(f"/proc/{pid}/status", "rb") as file:
+        for line in file:
+            if line.startswith(b"VmHWM:"):
+                return int(line.split()[1]) << 10
+    return 0
+
+
 def _peak_memory_mb() -> int:
     """The most that this process has held. `ru_maxrss` is a second choice: it counts what its parent held too."""
-    try:
-        with open("/proc/self/status", encoding="ascii") as file:
-            lines = dict(line.split(":", 1) for line in file)
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    return int(lines["VmHWM"].split()[0]) // 1024
+    return peak_memory_bytes() >> 20 or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def _path(output: str) -> str:
