@@ -98,13 +98,13 @@ def _llm(settings: dict[str, Any]) -> tuple[Any, Any]:
     os.environ["OMP_NUM_THREADS"] = str(os.cpu_count())
     from vllm import LLM, SamplingParams
 
-    from ipt_stream.synthesis.engine import ONE_PROCESS
+    from ipt_stream.synthesis.engine import one_process
 
     engine = settings["engine"]
     model = LLM(
         model=engine["model"], max_model_len=engine["max_model_len"], max_num_seqs=engine["max_num_seqs"],
         max_num_batched_tokens=engine["max_num_batched_tokens"], dtype="float32", enforce_eager=True,
-        enable_prefix_caching=True, distributed_executor_backend=ONE_PROCESS, **engine["arguments"],
+        enable_prefix_caching=True, **one_process(), **engine["arguments"],
     )  # fmt: skip
     eos = model.get_tokenizer().eos_token_id
     how = SamplingParams(temperature=0, max_tokens=engine["max_new_tokens"], stop_token_ids=[eos], detokenize=False)

@@ -16,6 +16,7 @@ import pytest
 from ipt_stream.config import build
 from ipt_stream.errors import ConfigError
 from ipt_stream.synthesis.engine import (
+    ONE_PROCESS,
     EngineConfig,
     VllmEngine,
     _check_arguments,
@@ -128,6 +129,14 @@ def test_defaults_are_for_throughput_and_the_users_arguments_win() -> None:
     assert "gpu_memory_utilization" not in arguments
     assert _engine_arguments(config(), 0.5)["gpu_memory_utilization"] == pytest.approx(0.45)
     assert _engine_arguments(config(), 0.5)["tensor_parallel_size"] == 1
+
+
+def test_threads_are_bound_to_cores_where_the_user_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only vLLM's own executor binds them; the one that spares a process would pass over the setting in silence."""
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    assert _engine_arguments(config(), 0.0)["distributed_executor_backend"] == ONE_PROCESS
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "0-3")
+    assert "distributed_executor_backend" not in _engine_arguments(config(), 0.0)
 
 
 def test_a_misspelt_argument_of_the_engine_is_named() -> None:

@@ -103,11 +103,13 @@ def measure_ceilings() -> dict[str, Any]:
         if torch.cuda.get_device_capability() >= (8, 9):
             flops["fp8"] = _product_fp8(side, device)
     else:
+        from ipt_stream.synthesis.engine import has_bfloat16
+
         torch.set_num_threads(os.cpu_count() or 1)
         device = torch.device("cpu")
         name, side, size = _processor(), _CPU_SIDE, _CPU_BYTES
         flops = {"float32": _product(side, torch.float32, device)}
-        if torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported():
+        if has_bfloat16():
             flops["bfloat16"] = _product(side, torch.bfloat16, device)
     source = torch.ones(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)

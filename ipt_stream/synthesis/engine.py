@@ -144,12 +144,11 @@ class Generation:
     logprobs: tuple[float, ...] | None = None
 
 
-def _cpu_dtype() -> str:
-    """bfloat16 where the processor has instructions for it: emulated, it is several times slower than float32."""
+def has_bfloat16() -> bool:
+    """Whether this processor has instructions for bfloat16: emulated, it is several times slower than float32."""
     import torch
 
-    native = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-    return "bfloat16" if native else "float32"
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
 class RequestFailed(EngineError):
@@ -319,6 +318,13 @@ ONE_PROCESS = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 _SEVERAL = frozenset({"tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"})
 
 
+def one_process() -> dict[str, str]:
+    """Arguments of an engine on a CPU that spare it a process: vLLM starts one more, of the same imports, to give it
+    OpenMP's settings. It is needed where VLLM_CPU_OMP_THREADS_BIND binds threads to cores, and only there."""
+    is_bound = os.environ.get("VLLM_CPU_OMP_THREADS_BIND", "nobind") != "nobind"
+    return {} if is_bound else {"distributed_executor_backend": ONE_PROCESS}
+
+
 def _engine_arguments(config: EngineConfig, gpus: float) -> dict[str, Any]:
     """All arguments of vLLM's engine: this package's for offline work, then the user's own."""
     arguments: dict[str, Any] = {
@@ -327,7 +333,7 @@ def _engine_arguments(config: EngineConfig, gpus: float) -> dict[str, Any]:
         "max_model_len": config.max_model_len,
         "max_num_seqs": config.max_num_seqs,
         "max_num_batched_tokens": config.max_num_batched_tokens,
-        "dtype": config.dtype if gpus or config.dtype != "auto" else _cpu_dtype(),
+        "dtype": config.dtype if gpus or config.dtype != "auto" else "bfloat16" if has_bfloat16() else "float32",
         "tensor_parallel_size": max(1, int(gpus)),
         "enable_prefix_caching": True,  # A round's prompt begins with all of the round before.
         "scheduling_policy": "priority",  # Chains that were begun first go first: their prefixes are still cached.
@@ -339,8 +345,7 @@ def _engine_arguments(config: EngineConfig, gpus: float) -> dict[str, Any]:
         "use_tqdm_on_load": False,  # Progress is this package's own.
     }
     if not gpus and not _SEVERAL.intersection(config.arguments):
-        # vLLM would start one more process of the same imports, for OpenMP's settings, which the worker has made.
-        arguments["distributed_executor_backend"] = ONE_PROCESS
+        arguments |= one_process()
     if 0 < gpus < 1:
         arguments["gpu_memory_utilization"] = 0.9 * gpus  # vLLM's default, of the share of the GPU that it has
     if config.lora is not None:
