@@ -68,18 +68,18 @@ BENCHES = (
     Bench("tokens_per_gpu_day", "Tokens per GPU-day, a small shape on the CPU engine",
           (), 4, "tokens-per-gpu-day"),
     Bench("resume", "Planning and resuming a run of a million segments, half of them done",
-          ("--times", "2"), 2, "resume"),
-    Bench("driver", "What Ray takes of the driver and of the coordinator", (), 2, "driver"),
+          ("--times", "2"), 1, "resume"),
+    Bench("driver", "What Ray takes of the driver and of the coordinator", (), 4, "driver"),
     Bench("simulate", "A simulated cluster over a tenth of RefinedWeb's shards",
-          ("--gpus", "1000", "--set", "corpus.shards=553"), 3, "simulate"),
+          ("--gpus", "1000", "--set", "corpus.shards=553"), 1, "simulate"),
     Bench("mixing", "The mix stage against the bare tokenizer",
-          ("--segments", "4", "--times", "3"), 4, "mixing"),
+          ("--segments", "4", "--times", "3"), 6, "mixing"),
     Bench("packing", "How full packed sequences are", (), 1, "packing"),
     Bench("order", "Building the training order, on one core", ("--times", "1"), 1, "order"),
     Bench("loading", "Loading in the planned order, against Streaming's own shuffling",
           ("--sequences", "20000", "--times", "2"), 2, "loading"),
     Bench("contamination", "Evaluation examples searched for in a corpus", (), 2, "contamination"),
-    Bench("report", "The analyses and their report", (), 2, "report"),
+    Bench("report", "The analyses and their report", (), 1, "report"),
 )  # fmt: skip
 
 

@@ -99,7 +99,7 @@ def write_run(scratch: Path, segments: int, engines: int, most: int | None = Non
 def resume(scratch: str, engines: int) -> dict[str, Any]:
     """What a driver does before it gives out the first order."""
     started = time.perf_counter()
-    from ipt_stream.stage import StageReport
+    from ipt_stream.stage import StageReport, peak_memory_bytes
     from ipt_stream.synthesis.begin import begin
 
     with begin(config_of(Path(scratch), engines)) as run:
@@ -108,17 +108,11 @@ def resume(scratch: str, engines: int) -> dict[str, Any]:
         return {
             "seconds": seconds,
             "cpu": time.process_time(),
-            "mb": _peak_mb(),
+            "mb": round(peak_memory_bytes() / 1e6),
             "orders": len(run.orders),
             "segments": run.before.counts["segments"],
             "shards": len(run.plan.shards),
         }
-
-
-def _peak_mb() -> int:
-    """The most that this process has held, in MB."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return round(int(line.split()[1]) * 1024 / 1e6)
 
 
 def status(scratch: str) -> float:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ipt_stream.cli import main
 
@@ -43,3 +44,39 @@ def test_tokens_per_gpu_day_of_dummy_weights(tmp_path: Path, capsys: pytest.Capt
     assert result["cost"]["gpu_days"]["low"] < result["cost"]["gpu_days"]["mean"]
     assert not list((tmp_path / "out" / "trial").glob("run-*/segments"))
     assert main(["benchmark", str(CONFIG), *changes]) == 0, "measured once"
+
+
+def test_a_sweep_on_a_real_model_and_the_users_own_shards(
+    tmp_path: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shards, base, out = tmp_path / "shards.jsonl", tmp_path / "synthesize.yaml", tmp_path / "out"
+    words = ["the", "river", "of", "a", "bridge", "by", "an", "old", "town", "that", "was", "built", "long", "ago"]
+    texts = [" ".join(words[(number + at) % len(words)] for at in range(30)) for number in range(4000)]
+    shards.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    base.write_text(yaml.safe_dump({
+        "input": {"shards": [str(shards)]}, "output": str(tmp_path / "segments"), "rounds": 2,
+        "engine": {"model": str(model_folder), "dtype": "float32"},
+    }))  # fmt: skip
+    changes = [
+        f"output={out}", f"base={base}", "dummy=null", "warm_up_seconds=2", "tail_seconds=0", "windows=3",
+        "synthesize.engine.max_new_tokens=16", "synthesize.segment_documents=16",
+        "synthesize.engine.max_model_len=512", "synthesize.engine.max_num_batched_tokens=512",
+        "sweep={points: {engine.max_num_seqs: [1, 16]}, rungs: [5, 6], keep_within: 0}",
+    ]  # fmt: skip
+    assert main(["benchmark", str(CONFIG), *changes]) == 0
+    shown = capsys.readouterr().out
+    records = json.loads((out / "sweep.json").read_text())
+    assert [(record["point"]["engine.max_num_seqs"], record["state"]) for record in records] == [
+        (1, "left out"), (16, "measured"),
+    ], "sixteen requests at once are faster than one, and one that is so far behind has no second trial"  # fmt: skip
+    result = json.loads((out / "result.json").read_text())
+    assert result["sweep"]["best"]["point"] == {"engine.max_num_seqs": 16}
+    assert result["total"]["raw_tokens_per_gpu_day"]["mean"] == records[1]["rate"]["mean"]
+    counts = result["total"]["counts"]
+    assert counts["requests"] > 0 and counts["failed"] == 0
+    assert result["engines"][0]["dtype"] == "float32"
+    best = yaml.safe_load((out / "best.yaml").read_text())
+    assert (best["engine"]["max_num_seqs"], best["engine"]["model"]) == (16, str(model_folder))
+    assert best["input"] == {"shards": [str(shards)]} and best["output"] == str(tmp_path / "segments")
+    assert "engine.max_num_seqs=16" in shown
+    assert not (tmp_path / "segments").exists(), "the user's own run is not begun"

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 
 TRIAL, RESULT, FAILED = "trial.json", "result.json", "failed.json"
 LOOK_SECONDS = 0.5
+REMOVE_SECONDS = 30.0
+"""For workers that still write, at most."""
+LOOKS_AT_NOTHING = 3
+"""In a row, before a run directory counts as removed."""
 
 
 class TrialSettings(Settings):
@@ -72,6 +76,8 @@ def run_trial(settings: TrialSettings, make_engine: EngineFactory | None = None)
         InputError: the sample was done before there was a steady state.
         KeyboardInterrupt: a signal told it to stop.
     """
+    import ray
+
     from ipt_stream.benchmark.figures import measure
     from ipt_stream.benchmark.floor import shape_of
     from ipt_stream.benchmark.recorder import Recorder
@@ -113,6 +119,7 @@ def run_trial(settings: TrialSettings, make_engine: EngineFactory | None = None)
     )
     found["stage"] = {name: report.figures[name] for name in sorted(report.figures)}
     if not settings.keep_run:
+        ray.shutdown()  # and with it the workers
         _remove(run)
     return found
 
@@ -197,23 +204,36 @@ class _Clock:
 
 
 def _remove(run: str) -> None:
-    """Remove a run directory, but for its timelines."""
+    """Remove a run directory, but for its timelines. Its workers were told to end, and may still be writing what they
+    had in flight: looked at until nothing comes back."""
+    deadline = time.monotonic() + REMOVE_SECONDS
+    gone = 0
+    while gone < LOOKS_AT_NOTHING:
+        gone = 0 if _removed_some(run) else gone + 1
+        if time.monotonic() > deadline:
+            log.warning("%s could not be removed: something still writes there; remove it by hand", run)
+            return
+        time.sleep(LOOK_SECONDS)
+
+
+def _removed_some(run: str) -> bool:
+    """Whether there was anything to remove."""
     import shutil
 
     from ipt_stream.benchmark.recorder import TIMELINES
 
     if storage.is_remote(run):
-        for entry in storage.list_objects(run):
-            if not entry.name.startswith(f"{TIMELINES}/"):
-                storage.remove(storage.join(run, entry.name))
-        return
-    for path in Path(storage.local(run)).iterdir():
-        if path.name == TIMELINES:
-            continue
+        names = [entry.name for entry in storage.list_objects(run) if not entry.name.startswith(f"{TIMELINES}/")]
+        for name in names:
+            storage.remove(storage.join(run, name))
+        return bool(names)
+    paths = [path for path in Path(storage.local(run)).iterdir() if path.name != TIMELINES]
+    for path in paths:
         if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)  # a worker may still be writing its last segment
+            shutil.rmtree(path, ignore_errors=True)  # what is written meanwhile is removed with the next look
         else:
             path.unlink(missing_ok=True)
+    return bool(paths)
 
 
 def main(arguments: Sequence[str]) -> int:
