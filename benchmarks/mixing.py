@@ -3,13 +3,15 @@
     python benchmarks/mixing.py
 
 Segments of made-up documents with pairs go through the whole stage: read, rendered, tokenized, packed, written,
-verified. The bare tokenizer is `encode_batch` on the very texts that the stage rendered, one batch after another.
+verified. The bare tokenizer is `encode_batch` on the very texts that the stage rendered, one batch after another, those
+of the first segments.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -74,8 +76,11 @@ def write_run(root: Path, segments: int, rows: int) -> None:
     ledger.append({**end, "broken": None})
 
 
+BARE_SEGMENTS = 6
+
+
 def bare(path: str, core: int = 0) -> dict[str, Any]:
-    """The tokenizer alone, on one core, on the texts that the stage renders."""
+    """The tokenizer alone, on one core, on texts that the stage renders: those of the first segments."""
     folder = Path(path)
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[core]})
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -84,7 +89,7 @@ def bare(path: str, core: int = 0) -> dict[str, Any]:
     from ipt_stream.mixture.sources import Making, SourceConfig, open_run, texts, units
 
     config = SourceConfig.model_validate({"kind": "augmented", "path": str(folder / "segments"), "passes": 1})
-    work = units("it", config, open_run(config.paths[0]))
+    work = itertools.islice(units("it", config, open_run(config.paths[0])), BARE_SEGMENTS)
     rendered = [text.text for unit in work for part in texts(unit, Making(0)) for text in part.texts]
     tokenizer = Tokenizer.from_file(str(folder / "model" / "tokenizer.json"))
     started = time.perf_counter()
@@ -131,7 +136,7 @@ def main() -> None:
     if answer({"bare": bare, "stage": stage}):
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--segments", type=int, default=12)
+    parser.add_argument("--segments", type=int, default=24)
     parser.add_argument("--rows", type=int, default=2048, help="documents a segment; as many as by default")
     parser.add_argument("--times", type=int, default=3)
     options = parser.parse_args()

@@ -28,6 +28,7 @@ HEADLINES = (
     ("overhead", "documents of 300 words a second", "documents a second and core around the engine", "1,500"),
     ("resume", "seconds", "seconds to plan and resume 1,000,000 segments", "10"),
     ("mixing", "stage / bare tokenizer", "tokens/s: `mix` / the bare tokenizer, one core", "0.7"),
+    ("mixing", "two cores / one (", "tokens/s: `mix` on two cores / on one", "1.8"),
     ("order", "constant shares: seconds", "seconds to order 100 million sequences of 8 sources", "60"),
     ("loading", "planned / Streaming", "samples/s: the planned order / Streaming's shuffle", "0.95"),
     ("contamination", "MB/s a core: Parquet (", "MB/s a core searched for 10,000 evaluation examples", "20"),

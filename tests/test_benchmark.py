@@ -78,5 +78,5 @@ def test_a_sweep_on_a_real_model_and_the_users_own_shards(
     best = yaml.safe_load((out / "best.yaml").read_text())
     assert (best["engine"]["max_num_seqs"], best["engine"]["model"]) == (16, str(model_folder))
     assert best["input"] == {"shards": [str(shards)]} and best["output"] == str(tmp_path / "segments")
-    assert "engine.max_num_seqs=16" in shown
+    assert "best       " in shown and "left out" in shown
     assert not (tmp_path / "segments").exists(), "the user's own run is not begun"
