@@ -79,6 +79,8 @@ def test_a_point_that_fails_is_recorded_and_the_others_go_on(tmp_path: Path, sha
     assert report.figures["failed"] == 2
     states = [r["state"] for r in json.loads((tmp_path / "out" / "sweep.json").read_text())]
     assert sum("CUDA out of memory" in state for state in states) == 2
+    shown = "\n".join(report.lines)
+    assert shown.count("failed [1]") == 2 and shown.count("CUDA out of memory") == 1, "one reason, told once"
     with pytest.raises(EngineError, match="no point of the sweep could be measured"):
         benchmark(config(tmp_path, shards, output=str(tmp_path / "none")), Trials(lambda *_: rate(32, 0)))
 

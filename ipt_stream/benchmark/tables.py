@@ -151,9 +151,10 @@ def differences(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def sweep_lines(records: Sequence[Mapping[str, Any]], best: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """All points, the best first, with what became of each."""
+    """All points, the best first, with what became of each; below them why points failed, each reason once."""
     keys = list(records[0]["point"]) if records else []
     rows = [[*keys, "raw tokens a GPU-day", "95% from", "to", "rung", ""]]
+    reasons: list[str] = []
 
     def order(record: Mapping[str, Any]) -> tuple[int, float]:
         rate = record.get("rate")
@@ -164,8 +165,13 @@ def sweep_lines(records: Sequence[Mapping[str, Any]], best: Mapping[str, Any] | 
         told = [_large(rate[name]) for name in ("mean", "low", "high")] if rate else ["-", "-", "-"]
         is_best = best is not None and record["point"] == best["point"]
         values = ["" if value is None else str(value) for value in record["point"].values()]
-        rows.append([*values, *told, str(record["rung"] + 1), "best" if is_best else record["state"]])
-    return tuple(_grid(rows))
+        state = "best" if is_best else record["state"]
+        if state.startswith("failed: "):
+            if state not in reasons:
+                reasons.append(state)
+            state = f"failed [{reasons.index(state) + 1}]"
+        rows.append([*values, *told, str(record["rung"] + 1), state])
+    return (*_grid(rows), *(f"[{number}] {reason}" for number, reason in enumerate(reasons, 1)))
 
 
 def _flatten(value: Any, prefix: str = "") -> list[tuple[str, Any]]:

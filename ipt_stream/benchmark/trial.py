@@ -9,6 +9,7 @@ the next one starts. It writes `result.json` beside its settings, or `failed.jso
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import threading
@@ -242,6 +243,8 @@ def main(arguments: Sequence[str]) -> int:
     die_with_parent()
     signal.signal(signal.SIGTERM, _interrupt)
     set_up_logging()
+    # What Ray's core would print of workers that a trial leaves behind; what matters is raised.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     settings = build(TrialSettings, storage.read_json(path), path)
     try:
         found = run_trial(settings)
