@@ -53,7 +53,7 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@echo "test: the suite takes about 25 minutes on 2 cores"
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder
 
 bench: $(STAMP)
 	@$(BIN)/python benchmarks/all.py

@@ -44,8 +44,8 @@ def test_a_full_disk_ends_the_run_and_loses_nothing(tmp_path: Path) -> None:
 def test_vllms_own_process_is_killed_and_hangs(tmp_path: Path, model_folder: Path) -> None:
     shard = tmp_path / "shards" / "a.jsonl"
     shard.parent.mkdir()
-    shard.write_text("".join(json.dumps({"text": f"the miller of town {n} was old"}) + "\n" for n in range(72)))
+    shard.write_text("".join(json.dumps({"text": f"the miller of town {n} was old"}) + "\n" for n in range(108)))
     engine = ["--model", str(model_folder), "--shards", str(shard.parent), "--new-tokens", "96"]
     figures = inject("engine", "hang", "--times", "2", *engine)
     assert figures["outcomes"] == "engine SIGKILL, hang SIGSTOP"
-    assert figures["documents of a run, each in exactly one place"] == 72
+    assert figures["documents of a run, each in exactly one place"] == 108
