@@ -52,8 +52,8 @@ demo: $(STAMP)
 	@$(BIN)/ipt-stream run jobs/configs/demo.yaml
 
 test: $(STAMP)
-	@echo "test: the suite takes about 25 minutes on 2 cores"
-	@$(BIN)/python -m pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder
+	@echo "test: the suite takes about 20 minutes on 2 cores"
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 bench: $(STAMP)
 	@$(BIN)/python benchmarks/all.py

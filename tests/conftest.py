@@ -27,10 +27,16 @@ os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.envir
     os.pathsep
 )
 
-# Files that start engines and clusters, in two groups of which each shares a process, and those that take long beside.
-ENGINES = ["end_to_end", "benchmark", "synthesize", "evaluate_domain", "engine"]
-FAULTS = ["faults", "cluster", "job", "synthesize_s3"]
-LONG = ["pretrain_ranks", "tune_ranks", "instruct_ranks", "analysis_judge", "tune", "pretrain"]
+# Files with real engines, clusters and faults, which share a process, and those that take long beside them.
+SLOW = [
+    "end_to_end",
+    "faults",
+    "benchmark",
+    "cluster",
+    "synthesize",
+    "evaluate_domain",
+]
+LONG = ["pretrain_ranks", "job", "synthesize_s3", "tune_ranks", "instruct_ranks", "pretrain", "engine"]
 if "PYTEST_XDIST_WORKER" in os.environ:  # several processes of as many threads as cores stand in each other's way
     os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -39,20 +45,20 @@ WORDS = ["the", "river", "bridge", "miller", "keeper", "of", "a", "by", "old", "
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Files of a group share a process, so that few engines and clusters are up at once; others go by file."""
+    """Slow files share one process, so that engines and clusters stay out of each other's way; others go by file."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             name = Path(nodeid.split("::", 1)[0]).stem.removeprefix("test_")
-            return "engines" if name in ENGINES else "faults" if name in FAULTS else name
+            return "slow" if name in SLOW else name
 
     return ByFile(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The groups and long files first; the order within a file stays."""
-    place = {f"test_{name}": number for number, name in enumerate(ENGINES + FAULTS + LONG)}
+    """Slow and long files first; the order within a file stays."""
+    place = {f"test_{name}": number for number, name in enumerate(SLOW + LONG)}
     items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
