@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,9 @@ import pytest
 import yaml
 from timeline_world import figures
 
+from ipt_stream.benchmark import trial
 from ipt_stream.benchmark.benchmark import benchmark, run_in_a_process
+from ipt_stream.benchmark.recorder import TIMELINES
 from ipt_stream.benchmark.settings import BenchmarkConfig, SweepSettings
 from ipt_stream.benchmark.sweep import points_of, survivors, with_point
 from ipt_stream.benchmark.trial import TrialSettings
@@ -189,3 +194,22 @@ def test_results_side_by_side(tmp_path: Path) -> None:
         benchmark(BenchmarkConfig(output=str(tmp_path / "both"), compare=(str(paths[0]), str(tmp_path / "none"))))
     with pytest.raises(ConfigError, match="at least two"):
         build(BenchmarkConfig, {"output": "x", "compare": ["one"]}, "test")
+
+
+def test_what_a_worker_still_writes_is_removed_too(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (run / TIMELINES).mkdir(parents=True)
+    (run / TIMELINES / "engine.json").write_text("{}")
+
+    def write() -> None:
+        for number in range(12):
+            with suppress(FileNotFoundError):  # removed between the two
+                (run / "segments").mkdir(exist_ok=True)
+                (run / "segments" / f"{number}.parquet").write_text("the last segment")
+            time.sleep(0.1)
+
+    worker = threading.Thread(target=write)
+    worker.start()
+    trial._remove(str(run))
+    assert not worker.is_alive(), "it was looked at until nothing came back"
+    assert [path.name for path in run.iterdir()] == [TIMELINES], "what the figures are made of stays"
