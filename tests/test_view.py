@@ -514,6 +514,7 @@ def test_on_an_object_store_it_is_the_same(store: Store, mixture: Path, world: P
         assert (
             read_view(f"{store.root}/mixture/{part}/", number=1).items == read_view(str(mixture / part), number=1).items
         )
-        assert sum(".mds" in path for method, path in store.asked if method == "GET") == 1
+        fetched = {path for method, path in store.asked if method == "GET" and ".mds" in path}
+        assert len(fetched) == 1, "one shard; a busy machine may ask for it again"
     with pytest.raises(InputError, match="nothing to view"):
         read_view(f"{store.root}/none")
