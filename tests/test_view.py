@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -503,7 +504,11 @@ class TestCommand:
         assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_on_an_object_store_it_is_the_same(store: Store, mixture: Path, world: Path) -> None:
+def test_on_an_object_store_it_is_the_same(
+    store: Store, mixture: Path, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Requests are counted: a busy machine may take longer than a store that is tried for its faults.
+    monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": {"read_timeout": 60}})
     for root, name in ((mixture, "mixture"), (world / "segments", "run")):
         for file in root.rglob("*"):
             if file.is_file():
@@ -514,7 +519,6 @@ def test_on_an_object_store_it_is_the_same(store: Store, mixture: Path, world: P
         assert (
             read_view(f"{store.root}/mixture/{part}/", number=1).items == read_view(str(mixture / part), number=1).items
         )
-        fetched = {path for method, path in store.asked if method == "GET" and ".mds" in path}
-        assert len(fetched) == 1, "one shard; a busy machine may ask for it again"
+        assert sum(".mds" in path for method, path in store.asked if method == "GET") == 1
     with pytest.raises(InputError, match="nothing to view"):
         read_view(f"{store.root}/none")
