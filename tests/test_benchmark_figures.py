@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from timeline_world import engine, figures
 
@@ -20,6 +22,7 @@ from ipt_stream.benchmark.floor import (
 )
 from ipt_stream.benchmark.settings import CorpusSettings
 from ipt_stream.benchmark.tables import compare_lines, differences, result_lines
+from ipt_stream.benchmark.timelines import steady_from, steady_state
 from ipt_stream.errors import ConfigError, InputError
 
 TINY = Shape(hidden=2, intermediate=3, layers=1, heads=1, kv_heads=1, head_size=2, vocabulary=5, tied=False)
@@ -157,6 +160,21 @@ class TestRates:
         assert found["total"]["raw_tokens_per_gpu_day"]["mean"] == pytest.approx(75 * 86_400)
         assert [e["per_second"]["raw_tokens"] for e in found["engines"]] == pytest.approx([100, 50])
         assert "floor_share" not in found["total"]
+
+    def test_warm_up_lasts_until_each_engine_has_answered_something(self) -> None:
+        """The second one's first answer comes with its sample of second 109, though 6 s of warm-up end at 108."""
+        lines = [engine(ready=100), engine(ready=102, name="b")]
+        assert steady_from(lines, warm_up=6) == 108.0
+        late = replace(lines[1], times=(102.0, *(at + 6 for at in lines[1].times[1:])))
+        assert steady_from([lines[0], late], warm_up=6) == 109.0
+        assert steady_from([lines[0], replace(late, rows=late.rows[:1], times=late.times[:1])], warm_up=6) is None
+        assert [lines[0].answered_after(at) for at in (100.0, 139.5, 140.0, 150.0)] == [True, True, False, False]
+
+    def test_a_moment_with_less_to_do_before_the_stop_is_no_end_of_the_work(self) -> None:
+        line = engine(drained=5)
+        assert steady_state([line], 10, stopped=141.5) == (110.0, 141.5)
+        assert steady_state([line], 10, stopped=143.0) == (110.0, 140.0), "3 s: it ran out of work"
+        assert steady_state([line], 10, stopped=130.0) == (110.0, 130.0)
 
     def test_a_sample_that_is_done_too_soon_is_refused(self) -> None:
         with pytest.raises(InputError, match=r"done before there was a steady state.*raise sample\.documents"):

@@ -14,15 +14,17 @@ import pytest
 import yaml
 from timeline_world import figures
 
+from ipt_stream import storage
 from ipt_stream.benchmark import trial
 from ipt_stream.benchmark.benchmark import benchmark, run_in_a_process
-from ipt_stream.benchmark.recorder import TIMELINES
+from ipt_stream.benchmark.recorder import COUNTERS, GAUGES, TIMELINES
 from ipt_stream.benchmark.settings import BenchmarkConfig, SweepSettings
 from ipt_stream.benchmark.sweep import points_of, survivors, with_point
 from ipt_stream.benchmark.trial import TrialSettings
 from ipt_stream.config import build
 from ipt_stream.errors import ConfigError, EngineError, InputError, LedgerError
 from ipt_stream.synthesis.pipeline import SynthesizeConfig
+from ipt_stream.synthesis.supervise import StopRequest
 
 POINTS = {"engine.max_num_seqs": [8, 16, 32], "rounds": [2, 3]}
 
@@ -194,6 +196,37 @@ def test_results_side_by_side(tmp_path: Path) -> None:
         benchmark(BenchmarkConfig(output=str(tmp_path / "both"), compare=(str(paths[0]), str(tmp_path / "none"))))
     with pytest.raises(ConfigError, match="at least two"):
         build(BenchmarkConfig, {"output": "x", "compare": ["one"]}, "test")
+
+
+def test_a_measurement_lasts_until_there_are_answers_in_it(
+    tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither warm-up nor steady state end without one, whatever time they were given."""
+    monkeypatch.setattr(trial, "LOOK_SECONDS", 0.01)
+    begun = time.time() - 100
+
+    def publish(*answers: tuple[float, int]) -> None:
+        zeros = [0] * (len(COUNTERS) - 1 + len(GAUGES))
+        storage.publish_json(str(tmp_path / TIMELINES / "engine.json"), {
+            "name": "engine", "host": "h", "pid": 1, "gpus": 0.0, "max_num_seqs": 8, "begun": begun, "ready": begun,
+            "facts": {}, "columns": ["time", *COUNTERS, *GAUGES],
+            "rows": [[begun + at, answered, *zeros] for at, answered in answers],
+        })  # fmt: skip
+
+    settings = TrialSettings(
+        output=str(tmp_path), synthesize={}, dummy=None, seconds=5, warm_up_seconds=2, tail_seconds=0, windows=3,
+        ceilings="none",
+    )  # fmt: skip
+    stop = StopRequest()
+    clock = trial._Clock(str(tmp_path), least=1, most=1, settings=settings, stop=stop)
+    with clock.running():
+        for answers in ([], [(1.0, 0), (9.0, 0)], [(1.0, 0), (9.0, 0), (10.0, 8)]):
+            publish(*answers)
+            time.sleep(0.2)
+            assert not stop.signals
+        publish((1.0, 0), (9.0, 0), (10.0, 8), (30.0, 9))
+        clock._thread.join(60)
+        assert stop.signals and clock.stopped is not None and not clock.died
 
 
 def test_what_a_worker_still_writes_is_removed_too(tmp_path: Path) -> None:

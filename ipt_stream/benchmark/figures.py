@@ -71,7 +71,7 @@ def measure(
         lines: in the order in which the engines came up.
         begun: when the trial began, seconds since the epoch.
         least: engines that were waited for; others are not counted.
-        warm_up: seconds.
+        warm_up: seconds, at least (`timelines.steady_from`).
         stopped: when it was told to stop; None: it came to its end.
         windows: parts of the steady state.
         model: the model's `config.json`.
@@ -85,7 +85,7 @@ def measure(
     if len(lines) < least:
         raise InputError("no engine has answered anything", wanted=f"{least} at work", got=str(len(lines)))
     lines = lines[:least]
-    start, end = steady_state(lines, least, warm_up, stopped)
+    start, end = steady_state(lines, warm_up, stopped)
     if end - start < windows * LEAST_WINDOW_SECONDS:
         raise InputError(
             "the sample was done before there was a steady state",

@@ -120,10 +120,10 @@ class BenchmarkConfig(Settings):
     """Settings of the synthesize stage over those of `base`, or all of them. `output` is the benchmark's own; with
     `dummy`, `engine.model` is too, and `input` may be left out."""
     seconds: float = Field(60, gt=0)
-    """Steady state that is measured, after the warm-up."""
+    """Steady state that is measured, after the warm-up; longer, where an engine needs longer for any answer at all."""
     warm_up_seconds: float = Field(30, ge=0)
     """From the moment that the engines are up: at least the time that a chain takes through all its rounds, so that
-    first and later rounds are as mixed as they stay."""
+    first and later rounds are as mixed as they stay. It lasts until each engine has answered something."""
     tail_seconds: float = Field(30, ge=0)
     """After the measurement, at most this long for the segments in flight: the tail that a run ends with."""
     windows: int = Field(8, ge=2)

@@ -14,6 +14,8 @@ from ipt_stream.benchmark.recorder import COUNTERS, TIMELINES
 BUSY_SHARE = 0.9
 """An engine that has fewer open requests than this share of what it usually has, and never more again, runs out of
 work."""
+DIP_SECONDS = 2.0
+"""One that had less for a shorter time than this when it was told to stop didn't run out: the driver was late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,14 @@ class Timeline:
         busy = [time for time, row in zip(self.times, self.rows, strict=True) if row["open"] >= BUSY_SHARE * usual]
         return busy[-1] if busy else self.ready
 
+    def first_answer(self) -> float | None:
+        """When it had answered something, as far as its samples tell."""
+        return next((t for t, row in zip(self.times, self.rows, strict=True) if row["requests"]), None)
+
+    def answered_after(self, time: float) -> bool:
+        """Whether it answered anything since."""
+        return bool(self.rows) and self.rows[-1]["requests"] > self.at(time, "requests")
+
     def ended(self) -> float:
         """When its last request was answered, as far as its samples tell."""
         last = self.rows[-1]["requests"] if self.rows else 0
@@ -97,16 +107,25 @@ def load_timelines(output: str) -> list[Timeline]:
     return sorted(found, key=lambda line: line.ready)
 
 
-def steady_state(lines: Sequence[Timeline], least: int, warm_up: float, stopped: float | None) -> tuple[float, float]:
-    """From when to when all of the first `least` engines are at work and warm.
+def steady_from(lines: Sequence[Timeline], warm_up: float) -> float | None:
+    """From when these engines are all at work and warm: `warm_up` seconds after the last of them was up, and not before
+    each has answered something, for the first answers take what a machine does once. None: not yet."""
+    answers = [line.first_answer() for line in lines]
+    if not lines or None in answers:
+        return None
+    return max(max(line.ready for line in lines) + warm_up, *(at for at in answers if at is not None))
+
+
+def steady_state(lines: Sequence[Timeline], warm_up: float, stopped: float | None) -> tuple[float, float]:
+    """From when to when all these engines are at work and warm; nothing, where one never answered.
 
     Args:
-        lines: in the order in which they came up.
-        least: engines that were waited for.
-        warm_up: seconds from the moment that the last of them was up.
+        lines: the engines that were waited for.
+        warm_up: seconds, at least, from the moment that the last of them was up.
         stopped: when the run was told to stop, or None where it came to its end.
     """
-    counted = lines[:least]
-    start = max(line.ready for line in counted) + warm_up
-    end = min(line.runs_out() for line in counted)
-    return start, end if stopped is None else min(end, stopped)
+    end = min(line.runs_out() for line in lines)
+    if stopped is not None and end > stopped - DIP_SECONDS:
+        end = stopped
+    start = steady_from(lines, warm_up)
+    return (end if start is None else start), end

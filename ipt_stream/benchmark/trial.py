@@ -52,9 +52,9 @@ class TrialSettings(Settings):
     dummy: DummySettings | None
     """Where there is no model: its weights and answers."""
     seconds: float
-    """Steady state, after the warm-up."""
+    """Steady state, after the warm-up; longer where an engine has not answered anything in it."""
     warm_up_seconds: float
-    """From the moment that all engines are up."""
+    """From the moment that all engines are up, and longer until each has answered something."""
     tail_seconds: float
     """For the segments in flight, after that."""
     windows: int
@@ -93,8 +93,7 @@ def run_trial(settings: TrialSettings, make_engine: EngineFactory | None = None)
     engine = make_engine or _engine(settings.dummy, model)
     least = config.engine.replicas if isinstance(config.engine.replicas, int) else config.engine.replicas[0]
     stop, begun = StopRequest(), time.time()
-    after = settings.warm_up_seconds + settings.seconds
-    clock = _Clock(run, least, config.engine.most_replicas(), after, stop)
+    clock = _Clock(run, least, config.engine.most_replicas(), settings, stop)
     with clock.running():
         report = synthesize(config, Recorder(engine, run), stop)
     if report.stopped and clock.stopped is None:
@@ -167,10 +166,14 @@ def device_ceilings(path: str, gpus: float | None) -> dict[str, Any]:
 
 
 class _Clock:
-    """Asks the stage to stop when the engines have been at work for long enough, or one has died."""
+    """Asks the stage to stop when the engines have been at work for long enough, or one has died.
 
-    def __init__(self, run: str, least: int, most: int, seconds: float, stop: StopRequest) -> None:
-        self._run, self._least, self._most, self._seconds, self._stop = run, least, most, seconds, stop
+    Long enough is the warm-up and the steady state, and as much longer as it takes until each engine that is waited for
+    has answered something in the one and in the other: a measurement without an answer measures nothing.
+    """
+
+    def __init__(self, run: str, least: int, most: int, settings: TrialSettings, stop: StopRequest) -> None:
+        self._run, self._least, self._most, self._settings, self._stop = run, least, most, settings, stop
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="clock", daemon=True)
         self.stopped: float | None = None
@@ -188,17 +191,22 @@ class _Clock:
 
     def _watch(self) -> None:
         from ipt_stream.benchmark.recorder import TIMELINES
+        from ipt_stream.benchmark.timelines import Timeline, read_timeline, steady_from
 
         folder = storage.join(self._run, TIMELINES)
-        ready: dict[str, float] = {}
+        lines: dict[str, Timeline] = {}
+        start: float | None = None
         while not self._over.wait(LOOK_SECONDS):
             for path in storage.list_directory(folder):
-                if path not in ready:
-                    ready[path] = float(storage.read_json(path)["ready"])
-            self.died = len(ready) > self._most
-            up = sorted(ready.values())[: self._least]
-            is_time = len(up) == self._least and time.time() >= up[-1] + self._seconds
-            if is_time or self.died:
+                line = lines.get(path)
+                if line is None or line.first_answer() is None or (start and not line.answered_after(start)):
+                    lines[path] = read_timeline(storage.read_json(path))
+            self.died = len(lines) > self._most
+            counted = sorted(lines.values(), key=lambda line: line.ready)[: self._least]
+            start = steady_from(counted, self._settings.warm_up_seconds) if len(counted) == self._least else None
+            measured = start is not None and all(line.answered_after(start) for line in counted)
+            is_time = start is not None and time.time() >= start + self._settings.seconds
+            if (is_time and measured) or self.died:
                 self.stopped = time.time()
                 self._stop.ask()
                 return
