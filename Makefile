@@ -53,6 +53,7 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@echo "test: the suite takes about 20 minutes on 2 cores"
+	@$(BIN)/python -m compileall -q ipt_stream tests
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 bench: $(STAMP)

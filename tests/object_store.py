@@ -21,7 +21,9 @@ import fsspec
 import pytest
 import s3fs
 
-READ_TIMEOUT_S = 1.0
+READ_TIMEOUT_S, PATIENT_S = 1.0, 60.0
+"""For tests of stores that hang, and for all others: on a busy machine an answer takes a while, and is not asked for
+twice."""
 SLOW_S = 0.05
 
 
@@ -215,13 +217,13 @@ def serve() -> Iterator[Store]:
 
 
 @contextmanager
-def reach(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    """An empty bucket; s3:// URLs reach it through the proxy, with a short read time-out."""
+def reach(store: Store, monkeypatch: pytest.MonkeyPatch, read_timeout_s: float = PATIENT_S) -> Iterator[Store]:
+    """An empty bucket; s3:// URLs reach it through the proxy, with this read time-out."""
     store.reset()
     for name, value in environment(store).items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_PROFILE", raising=False)
-    monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": {"read_timeout": READ_TIMEOUT_S}})
+    monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": {"read_timeout": read_timeout_s}})
     s3fs.S3FileSystem.clear_instance_cache()
     yield store
     s3fs.S3FileSystem.clear_instance_cache()

@@ -48,7 +48,7 @@ def files(directory: Path) -> dict[str, bytes]:
 
 def wait_for(there: Callable[[], bool]) -> None:
     """Shards are closed by threads."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not there():
         assert time.monotonic() < deadline
         time.sleep(0.01)

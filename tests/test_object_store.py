@@ -21,7 +21,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
-from object_store import TRANSIENT, Fault, Store, always, at_first, environment, no_faults, now_and_then, reach, serve
+from object_store import (
+    READ_TIMEOUT_S,
+    TRANSIENT,
+    Fault,
+    Store,
+    always,
+    at_first,
+    environment,
+    no_faults,
+    now_and_then,
+    reach,
+    serve,
+)
 
 from ipt_stream import storage
 from ipt_stream.corpus.readers import InputConfig, read_rows, resolve_shards
@@ -38,7 +50,7 @@ def proxy() -> Iterator[Store]:
 
 @pytest.fixture
 def store(proxy: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    with reach(proxy, monkeypatch) as store:
+    with reach(proxy, monkeypatch, READ_TIMEOUT_S) as store:
         yield store
 
 
@@ -83,7 +95,7 @@ def in_another_process(store: Store, code: str, **extra: str) -> subprocess.Pope
 
 
 def output(process: subprocess.Popen[str]) -> str:
-    out, errors = process.communicate(timeout=60)
+    out, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     return out.strip()
 
@@ -440,7 +452,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "models"
 
 
-def test_a_model_on_a_store_is_copied_once(store: Store, cache: Path) -> None:
+def test_a_model_on_a_store_is_copied_once(store: Store, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"{store.root}/model/"
     put_model(f"{store.root}/model")
     store.ask_directly("PUT", f"/{store.bucket}/model/", b"")
@@ -450,6 +462,7 @@ def test_a_model_on_a_store_is_copied_once(store: Store, cache: Path) -> None:
     folder = local_model(url, None)
     assert files_in(folder) == FILES
     assert (Path(folder).parent, left.exists()) == (cache, False)
+    set_s3(monkeypatch)
     store.script, store.asked = no_faults, []
     assert local_model(url, "any") == folder
     assert len(store.asked) == 1
@@ -460,7 +473,10 @@ def test_a_model_on_a_store_is_copied_once(store: Store, cache: Path) -> None:
     assert model_identity(url, None).removeprefix("sha256:") == Path(other).name
 
 
-def test_a_model_wanted_by_many_processes_is_copied_once(store: Store, cache: Path) -> None:
+def test_a_model_wanted_by_many_processes_is_copied_once(
+    store: Store, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_s3(monkeypatch)
     put_model(f"{store.root}/model")
     store.script = always(Fault.SLOW)
     code = f"from ipt_stream.synthesis.model_files import local_model\nprint(local_model('{store.root}/model', None))"

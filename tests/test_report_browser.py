@@ -92,7 +92,8 @@ def opened(browser: Any, file: Path, width: int = 1280, height: int = 900, **opt
     page.on("pageerror", lambda error: seen.messages.append(str(error)))
     page.on("dialog", lambda dialog: (seen.dialogs.append(dialog.message), dialog.dismiss()))
     page.goto(file.as_uri())
-    page.wait_for_selector("html[data-ready-ms]", timeout=20_000)
+    page.set_default_timeout(120_000)
+    page.wait_for_selector("html[data-ready-ms]")
     return page, seen
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ipt_stream.auto_tokenizer import auto_tokenizer
 from ipt_stream.corpus.world import lexicon
 from ipt_stream.corpus.world.facts import Population, World
 from ipt_stream.corpus.world.pairs import pairs_for
@@ -111,3 +115,49 @@ def _shared() -> PreTrainedTokenizerFast:
     if not _cache:
         _cache.append(train_tokenizer(shots(50), 600))
     return _cache[0]
+
+
+LOOK = """
+import sys
+from ipt_stream.auto_tokenizer import auto_tokenizer
+tokenizer = auto_tokenizer(sys.argv[1])
+print(type(tokenizer).__name__, "torch" in sys.modules, tokenizer("<s> <CON> a miller")["input_ids"])
+"""
+
+
+def test_a_folders_tokenizer_is_the_one_that_transformers_chooses_and_needs_no_torch(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer.save_pretrained(tmp_path)
+    chosen, own = AutoTokenizer.from_pretrained(tmp_path), auto_tokenizer(str(tmp_path))
+    assert type(own) is type(chosen)
+    assert own.init_kwargs == chosen.init_kwargs
+    assert own.backend_tokenizer.to_str() == chosen.backend_tokenizer.to_str()
+    done = subprocess.run([sys.executable, "-c", LOOK, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{type(chosen).__name__} False {chosen('<s> <CON> a miller')['input_ids']}\n"
+
+
+@pytest.mark.parametrize(
+    ("changes", "file"), [({"tokenizer_class": "LlamaTokenizer"}, None), ({"auto_map": {}}, None), ({}, "tekken.json")]
+)
+def test_where_another_class_could_be_meant_transformers_chooses(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch, changes: Any, file: str | None
+) -> None:
+    from transformers import AutoTokenizer
+
+    asked: list[str] = []
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda path, **_: asked.append(path))
+    tokenizer.save_pretrained(tmp_path)
+    auto_tokenizer(str(tmp_path))
+    assert asked == []
+    settings = tmp_path / "tokenizer_config.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), **changes}))
+    if file:
+        (tmp_path / file).write_text("{}")
+    auto_tokenizer(str(tmp_path))
+    assert asked == [str(tmp_path)]
+    (tmp_path / "tokenizer.json").unlink()
+    auto_tokenizer(str(tmp_path))
+    assert len(asked) == 2

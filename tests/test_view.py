@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -504,11 +503,7 @@ class TestCommand:
         assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_on_an_object_store_it_is_the_same(
-    store: Store, mixture: Path, world: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Requests are counted: a busy machine may take longer than a store that is tried for its faults.
-    monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": {"read_timeout": 60}})
+def test_on_an_object_store_it_is_the_same(store: Store, mixture: Path, world: Path) -> None:
     for root, name in ((mixture, "mixture"), (world / "segments", "run")):
         for file in root.rglob("*"):
             if file.is_file():

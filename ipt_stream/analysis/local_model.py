@@ -18,6 +18,7 @@ from concurrent.futures import TimeoutError as NotDone
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from ipt_stream.auto_tokenizer import auto_tokenizer
 from ipt_stream.errors import EngineError
 from ipt_stream.evaluation.quiet import calm_vllm
 from ipt_stream.synthesis.engine import EngineConfig, EngineDied, RequestFailed, VllmEngine
@@ -339,10 +340,8 @@ def special_texts(tokenizer: Any) -> tuple[str, ...]:
 
 
 def _load_tokenizer(folder: str, revision: str | None) -> Any:
-    from transformers import AutoTokenizer
-
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision)
+        tokenizer: Any = auto_tokenizer(folder, revision)
     except (OSError, ValueError) as error:
         raise EngineError(f"no tokenizer in {folder}", wanted="a Hugging Face model folder", got=str(error)) from error
     if not tokenizer.is_fast or tokenizer.eos_token_id is None:

@@ -18,6 +18,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ipt_stream import storage
+from ipt_stream.auto_tokenizer import TOKENIZER_FILE, auto_tokenizer
 from ipt_stream.errors import ConfigError, IptError, MixtureError
 from ipt_stream.mixture.pack import join, token_dtype
 from ipt_stream.mixture.sources import Making, Part, Text, Unit, texts
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from ipt_stream.mixture.pack import Tokens
 
 SAMPLES = 3
-TOKENIZER_FILE = "tokenizer.json"
 _BATCH = 256
 
 
@@ -111,10 +111,8 @@ def open_tokenizer(path: str) -> PreTrainedTokenizerBase:
             got="no such file",
             fix="point tokenizer at a model or tokenizer folder; save_pretrained of a fast tokenizer writes it",
         )
-    from transformers import AutoTokenizer
-
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
+        tokenizer = auto_tokenizer(path)
         tokenizer.backend_tokenizer  # noqa: B018  (slow tokenizers have none)
     except (OSError, ValueError, AttributeError) as error:
         raise ConfigError(f"no usable tokenizer in {path}", wanted=TOKENIZER_FILE, got=str(error)) from error

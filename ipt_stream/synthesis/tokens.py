@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ipt_stream.auto_tokenizer import auto_tokenizer
 from ipt_stream.corpus.pair import Pair
 from ipt_stream.errors import EngineError
 from ipt_stream.synthesis.logprobs import response_logprobs
@@ -171,10 +172,8 @@ def _check_shots(tokenizer: PromptTokenizer, ends: list[int]) -> None:
 
 def load_tokenizer(model: str, revision: str | None = None) -> PromptTokenizer:
     """The tokenizer of a model folder or hub id. Raises `EngineError` where it can't be loaded or used."""
-    from transformers import AutoTokenizer
-
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model, revision=revision)
+        tokenizer = auto_tokenizer(model, revision)
     except (OSError, ValueError) as error:
         raise EngineError(f"no tokenizer in {model}", wanted="a Hugging Face model folder", got=str(error)) from error
     tokenizer.model_max_length = int(1e9)  # Lengths are this package's business: no warning about long texts.

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ipt_stream import storage
+from ipt_stream.auto_tokenizer import TOKENIZER_FILE
 from ipt_stream.errors import InputError
-from ipt_stream.mixture.encode import TOKENIZER_FILE
 from ipt_stream.mixture.mix import TOKENIZER
 from ipt_stream.mixture.pack import padding
 from ipt_stream.view.items import Kind, Part

@@ -49,7 +49,7 @@ def analyze_diversity(inputs: Inputs, settings: DiversitySettings, output: str) 
 
 def _definition(inputs: Inputs, settings: DiversitySettings) -> str | None:
     """The `tokenizer.json` to count lengths with. Raises `ConfigError` where there is none in the folder."""
-    from ipt_stream.mixture.encode import TOKENIZER_FILE
+    from ipt_stream.auto_tokenizer import TOKENIZER_FILE
     from ipt_stream.mixture.mix import TOKENIZER
 
     folder = settings.tokenizer
