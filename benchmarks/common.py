@@ -64,15 +64,21 @@ def write_shards(folder: Path, shards: int, rows: int, words: int | tuple[int, i
     return folder
 
 
+def write_tokenizer(folder: Path, vocabulary_size: int = 4000) -> Any:
+    """A tokenizer of the made-up words, in `folder`: all that an engine with a pace needs of a model."""
+    from ipt_stream.tuning.tokenizer import train_tokenizer
+
+    tokenizer = train_tokenizer([*documents(400, 200), PAIRS] * 2, vocabulary_size)
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
 def write_model(folder: Path, vocabulary_size: int = 4000, **sizes: int) -> Path:
     """A Mistral model folder with random weights and a tokenizer of the made-up words."""
     import torch
     from transformers import MistralConfig, MistralForCausalLM
 
-    from ipt_stream.tuning.tokenizer import train_tokenizer
-
-    tokenizer = train_tokenizer([*documents(400, 200), PAIRS] * 2, vocabulary_size)
-    tokenizer.save_pretrained(folder)
+    tokenizer = write_tokenizer(folder, vocabulary_size)
     torch.manual_seed(0)
     settings = {
         "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from common import HERE, save, write_model, write_shards
+from common import HERE, save, write_shards, write_tokenizer
 
 DRIVER = f"""
 import json, signal, sys
@@ -370,7 +370,8 @@ def _run(options: argparse.Namespace, folder: Path, place: Path, chosen: random.
         segment_documents = 6
     else:
         shards = write_shards(folder / "shards", 4, options.times * options.rows // 4, (20, 120))
-        model = str(write_model(folder / "model"))
+        model = str(folder / "model")
+        write_tokenizer(folder / "model")
         sizes = {"max_model_len": 1024, "max_new_tokens": 64, "max_num_seqs": 32, "max_num_batched_tokens": 2048}
         segment_documents = 25
     settings = {

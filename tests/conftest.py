@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from object_store import Store
 
-settings.register_profile("any machine", deadline=None)  # a busy one takes long for an example now and then
+# A busy one takes long for an example, or for drawing it, now and then.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

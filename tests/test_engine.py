@@ -16,12 +16,14 @@ import pytest
 from ipt_stream.config import build
 from ipt_stream.errors import ConfigError
 from ipt_stream.synthesis.engine import (
+    NO_COMPILER,
     ONE_PROCESS,
     EngineConfig,
     VllmEngine,
     _check_arguments,
     _engine_arguments,
     _lora_rank,
+    compiling,
     request_seed,
 )
 
@@ -52,9 +54,12 @@ def adapter(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @contextmanager
-def first_start_killed(log: Path) -> Iterator[list[int]]:
-    """What `kill -9` ends the first process of an engine as soon as it is there; errors go to `log`, as under Ray."""
-    killed: list[int] = []
+def first_start_killed(log: Path) -> Iterator[list[dict[str, str]]]:
+    """What `kill -9` ends the first process of an engine as soon as it is there; errors go to `log`, as under Ray.
+
+    Gives the environment of what was killed.
+    """
+    killed: list[dict[str, str]] = []
     over = threading.Event()
 
     def watch() -> None:
@@ -62,8 +67,9 @@ def first_start_killed(log: Path) -> Iterator[list[int]]:
             for child in psutil.Process().children():
                 with suppress(psutil.Error):
                     if "--multiprocessing-fork" in child.cmdline():
+                        environment = child.environ()
                         child.kill()
-                        killed.append(child.pid)
+                        killed.append(environment)
 
     before = os.dup(2)
     watcher = threading.Thread(target=watch)
@@ -94,7 +100,8 @@ def test_a_killed_start_sampling_adapters_priorities_and_made_up_weights(
     async def work() -> None:
         with first_start_killed(tmp_path / "log") as killed:
             engine = VllmEngine(settings, 0.0, eos_token_id=2)
-        assert len(killed) == 1
+        assert [environment.get(NO_COMPILER) for environment in killed] == ["1"], "nothing is compiled on a CPU"
+        assert NO_COMPILER not in os.environ, "which holds for the engine's processes alone"
         try:
             first, again, other = await asyncio.gather(
                 engine.generate("a", PROMPT, 2), engine.generate("a", PROMPT, 1), engine.generate("b", PROMPT, 0)
@@ -129,6 +136,17 @@ def test_defaults_are_for_throughput_and_the_users_arguments_win() -> None:
     assert "gpu_memory_utilization" not in arguments
     assert _engine_arguments(config(), 0.5)["gpu_memory_utilization"] == pytest.approx(0.45)
     assert _engine_arguments(config(), 0.5)["tensor_parallel_size"] == 1
+
+
+def test_engines_that_compile_their_model_compile_all_else_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    for before in (None, "0"):
+        if before is not None:
+            monkeypatch.setenv(NO_COMPILER, before)
+        with compiling(True):
+            assert os.environ.get(NO_COMPILER) == before
+        with compiling(False):
+            assert os.environ[NO_COMPILER] == "1"
+        assert os.environ.get(NO_COMPILER) == before
 
 
 def test_threads_are_bound_to_cores_where_the_user_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

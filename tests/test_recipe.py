@@ -219,7 +219,7 @@ def start_slow_run(place: Any) -> tuple[subprocess.Popen[str], int]:
     command = [sys.executable, str(place.folder / "runner.py"), str(place.folder / "recipe.yaml"), *place.command]
     runner = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     started = place.out / "two" / "started"
-    deadline = time.monotonic() + 3000
+    deadline = time.monotonic() + 300
     while not started.exists():
         assert runner.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)

@@ -59,28 +59,50 @@ def alone(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place / "out"
 
 
-@pytest.mark.parametrize("is_shared_out", [False, True])
-def test_two_ranks_go_on_with_what_one_began(
-    is_shared_out: bool, alone: Path, model_folder: Path, tmp_path: Path
-) -> None:
-    from safetensors.torch import load_file
+CHILD = """
+import sys
+from ipt_stream.cli import main
+from ipt_stream.training.ranks import joined
 
-    output, file = tmp_path / "out", tmp_path / "tune.json"
-    # What a process leaves that was killed after step 4: its claim, that checkpoint, and what it had written by then.
-    (output / "checkpoints").mkdir(parents=True)
-    shutil.copy(alone / "checkpoints" / "step-000000004.pt", output / "checkpoints")
-    for name in ("metrics.jsonl", "evaluations.jsonl"):
-        shutil.copy(alone / name, output)
-    file.write_text(json.dumps(settings(alone.parent, model_folder, output, fsdp=is_shared_out)))
+with joined():
+    sys.exit(max(main(["tune", file]) for file in sys.argv[1:]))
+"""
+
+
+def test_two_ranks_go_on_with_what_one_began(alone: Path, model_folder: Path, tmp_path: Path) -> None:
+    """Started once, for weights that each rank holds whole, and for shared ones: what takes long is the start."""
+    files = []
+    for name in ("whole", "sharded"):
+        # What a process leaves that was killed after step 4: its claim, that checkpoint, and what it had written.
+        output = tmp_path / name
+        (output / "checkpoints").mkdir(parents=True)
+        shutil.copy(alone / "checkpoints" / "step-000000004.pt", output / "checkpoints")
+        for left in ("metrics.jsonl", "evaluations.jsonl"):
+            shutil.copy(alone / left, output)
+        files.append(tmp_path / f"{name}.json")
+        files[-1].write_text(json.dumps(settings(alone.parent, model_folder, output, fsdp=name == "sharded")))
+    script = tmp_path / "child.py"
+    script.write_text(CHILD)
     composer = shutil.which("composer", path=Path(sys.executable).parent)
     assert composer is not None
     done = subprocess.run(
-        [composer, "-n", "2", "-m", "ipt_stream.cli", "tune", str(file)],
+        [composer, "-n", "2", str(script), *map(str, files)],
         env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("synthesizer: ") == 1, "one rank reports"
-    assert done.stderr.count("goes on from step 4") == 1, done.stderr
+    assert done.stdout.count("synthesizer: ") == 2, "one rank reports, of each"
+    assert done.stderr.count("goes on from step 4") == 2, done.stderr
+    for name in ("whole", "sharded"):
+        check(tmp_path / name, alone)
+        assert tune(TuneConfig.model_validate(settings(alone.parent, model_folder, tmp_path / name))).skipped, (
+            "how is not what"
+        )
+
+
+def check(output: Path, alone: Path) -> None:
+    """What was tuned is what one process tunes."""
+    from safetensors.torch import load_file
+
     assert batches(output) == batches(alone)
     assert [loss for _, loss in losses(output)] == pytest.approx([loss for _, loss in losses(alone)], rel=1e-4)
     assert (
@@ -94,7 +116,6 @@ def test_two_ranks_go_on_with_what_one_began(
         assert weight.numpy() == pytest.approx(theirs[name].numpy(), abs=1e-3), name
     figures = finished_figures(str(output))
     assert figures is not None and figures["resumed_from"] == 4
-    assert tune(TuneConfig.model_validate(settings(alone.parent, model_folder, output))).skipped, "how is not what"
 
 
 def test_ranks_get_as_many_sequences_each_and_nothing_is_lost() -> None:

@@ -19,6 +19,7 @@ from ipt_stream.errors import EvaluationError
 from ipt_stream.evaluation.metered import Metered
 from ipt_stream.evaluation.metrics import Likelihood
 from ipt_stream.evaluation.tasks import nearest
+from ipt_stream.synthesis.engine import compiling, one_process
 
 REQUESTS_AT_ONCE = 2048
 """Given to the engine in one call, which orders them itself; the meter moves between calls."""
@@ -101,10 +102,12 @@ def load_vllm(
         "generation_config": "vllm",  # sampling is what the task says, not what lies beside the model
         "enforce_eager": device == "cpu",  # without a GPU compilation costs more than it wins
         "use_tqdm_on_load": False,
+        **(one_process() if device == "cpu" else {}),
         **engine,
     }
     try:
-        model = MeteredVLLM(folder, engine=arguments, **settings)
+        with compiling(device != "cpu" or not arguments["enforce_eager"]):
+            model = MeteredVLLM(folder, engine=arguments, **settings)
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
         raise EvaluationError(
             f"vLLM can't start with model {name} from {folder}",
