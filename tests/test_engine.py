@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ import pytest
 
 from ipt_stream.config import build
 from ipt_stream.errors import ConfigError
+from ipt_stream.progress import log
 from ipt_stream.synthesis.engine import (
     NO_COMPILER,
     ONE_PROCESS,
@@ -54,22 +56,20 @@ def adapter(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @contextmanager
-def first_start_killed(log: Path) -> Iterator[list[dict[str, str]]]:
-    """What `kill -9` ends the first process of an engine as soon as it is there; errors go to `log`, as under Ray.
-
-    Gives the environment of what was killed.
-    """
-    killed: list[dict[str, str]] = []
+def two_starts_fail(log: Path) -> Iterator[dict[int, dict[str, str]]]:
+    """`kill -9` ends the first process of an engine as soon as it is there, and SIGSTOP halts the second; errors go to
+    `log`, as under Ray. Gives the environments of the two by their process ids."""
+    signals = [signal.SIGKILL, signal.SIGSTOP]
+    failed: dict[int, dict[str, str]] = {}
     over = threading.Event()
 
     def watch() -> None:
-        while not killed and not over.wait(0.05):
+        while signals and not over.wait(0.05):
             for child in psutil.Process().children():
                 with suppress(psutil.Error):
-                    if "--multiprocessing-fork" in child.cmdline():
-                        environment = child.environ()
-                        child.kill()
-                        killed.append(environment)
+                    if "--multiprocessing-fork" in child.cmdline() and child.pid not in failed:
+                        failed[child.pid] = child.environ()
+                        child.send_signal(signals.pop(0))
 
     before = os.dup(2)
     watcher = threading.Thread(target=watch)
@@ -77,7 +77,7 @@ def first_start_killed(log: Path) -> Iterator[list[dict[str, str]]]:
         with log.open("ab") as file:
             os.dup2(file.fileno(), 2)
         watcher.start()
-        yield killed
+        yield failed
     finally:
         over.set()
         watcher.join()
@@ -88,19 +88,24 @@ def first_start_killed(log: Path) -> Iterator[list[dict[str, str]]]:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # what vLLM imports warns of itself
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_a_killed_start_sampling_adapters_priorities_and_made_up_weights(
-    model_folder: Path, adapter: Path, tmp_path: Path
+def test_failed_starts_sampling_adapters_priorities_and_made_up_weights(
+    model_folder: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = config(
         model=str(model_folder), lora=str(adapter), max_model_len=512, max_new_tokens=12, max_num_seqs=4,
-        max_num_batched_tokens=512, sampling={"temperature": 1.0, "seed": 3, "min_tokens": 12},
+        max_num_batched_tokens=512, stall_seconds=10, sampling={"temperature": 1.0, "seed": 3, "min_tokens": 12},
         arguments={"load_format": "dummy", "num_gpu_blocks_override": 64},
     )  # fmt: skip
 
+    told: list[str] = []
+    monkeypatch.setattr(log, "warning", lambda text, *values: told.append(text % values))
+
     async def work() -> None:
-        with first_start_killed(tmp_path / "log") as killed:
+        with two_starts_fail(tmp_path / "log") as failed:
             engine = VllmEngine(settings, 0.0, eos_token_id=2)
-        assert [environment.get(NO_COMPILER) for environment in killed] == ["1"], "nothing is compiled on a CPU"
+        assert told == [f"the engine {how} while it started: it is started again" for how in ("was killed", "hung")]
+        assert not [pid for pid in failed if psutil.pid_exists(pid)], "nothing of them is left"
+        assert [environment.get(NO_COMPILER) for environment in failed.values()] == ["1"] * 2, "nothing is compiled"
         assert NO_COMPILER not in os.environ, "which holds for the engine's processes alone"
         try:
             first, again, other = await asyncio.gather(

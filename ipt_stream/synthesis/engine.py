@@ -13,6 +13,8 @@ import json
 import os
 import platform
 import re
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -89,7 +91,8 @@ class EngineConfig(Settings):
     segments_in_flight: int | None = Field(None, ge=1)
     """Segments an engine has begun; null: as many as it takes to keep `open_chains` open while one of them ends."""
     stall_seconds: float = Field(300, gt=0)
-    """An engine that has requests and does no step for so long is hung: it is killed and started again."""
+    """An engine that has requests and does no step for so long is hung: it is killed and started again. So is one that
+    starts, where none of its processes uses a core for so long."""
     start_seconds: float = Field(3600, gt=0)
     """An engine that is not up after so long never will be: the run ends. It loads, and may compile, in that time."""
     arguments: dict[str, Any] = Field(default_factory=dict)
@@ -220,16 +223,21 @@ class VllmEngine:
         _check_arguments(self._arguments, set(AsyncEngineArgs.__dataclass_fields__))
         self._steps = _step_counter()
         for attempt in range(1, START_ATTEMPTS + 1):
+            hung = threading.Event()
             try:
-                with compiling(bool(gpus) or not self._arguments["enforce_eager"]):
+                with (
+                    compiling(bool(gpus) or not self._arguments["enforce_eager"]),
+                    _ended_where_idle(config.stall_seconds, hung),
+                ):
                     self._engine = AsyncLLM.from_engine_args(
                         AsyncEngineArgs(**self._arguments), stat_loggers=[lambda *_: self._steps]
                     )
                 break
             except (RuntimeError, ValueError, TypeError, OSError) as error:
-                cause = _root_cause()
-                if cause == "" and attempt < START_ATTEMPTS:
-                    log.warning("the engine was killed while it started: it is started again")
+                cause = f"nothing done for {config.stall_seconds:g} s" if hung.is_set() else _root_cause()
+                if (cause == "" or hung.is_set()) and attempt < START_ATTEMPTS:
+                    what = "hung" if hung.is_set() else "was killed"
+                    log.warning("the engine %s while it started: it is started again", what)
                     continue
                 raise EngineError(
                     f"vLLM can't start with {config.model}",
@@ -415,6 +423,44 @@ def request_seed(seed: int, request_id: str) -> int:
     """A request's own seed: 32 bits of a hash of the run's and of the request's name, which names the document."""
     digest = hashlib.sha256(f"{seed}/{request_id}".encode()).digest()
     return int.from_bytes(digest[:4], "big")
+
+
+@contextmanager
+def _ended_where_idle(seconds: float, hung: threading.Event) -> Iterator[None]:
+    """Within, all processes below this one are killed where none of them uses a core for `seconds`, and `hung` tells
+    so: waiting for an engine that was stopped while it starts has no end of its own."""
+    import psutil
+
+    over = threading.Event()
+
+    def used() -> dict[int, float]:
+        found = {}
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                times = child.cpu_times()
+                found[child.pid] = times.user + times.system
+        return found
+
+    def watch() -> None:
+        before, since = used(), time.monotonic()
+        while not over.wait(min(1.0, seconds / 4)):
+            now = used()
+            if now != before or not now:
+                before, since = now, time.monotonic()
+            elif time.monotonic() - since > seconds:
+                hung.set()
+                for pid in now:
+                    with suppress(psutil.Error):
+                        psutil.Process(pid).kill()
+                return
+
+    watcher = threading.Thread(target=watch, name="start", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
 
 
 def _root_cause() -> str | None:
