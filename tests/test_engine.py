@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -102,7 +104,13 @@ def test_failed_starts_sampling_adapters_priorities_and_made_up_weights(
 
     async def work() -> None:
         with two_starts_fail(tmp_path / "log") as failed:
-            engine = VllmEngine(settings, 0.0, eos_token_id=2)
+            other = subprocess.Popen([sys.executable, "-c", "while True: sum(range(10**5))"])
+            try:
+                engine = VllmEngine(settings, 0.0, eos_token_id=2)
+                assert other.poll() is None, "what was there before is left alone"
+            finally:
+                other.kill()
+                other.wait()
         assert told == [f"the engine {how} while it started: it is started again" for how in ("was killed", "hung")]
         assert not [pid for pid in failed if psutil.pid_exists(pid)], "nothing of them is left"
         assert [environment.get(NO_COMPILER) for environment in failed.values()] == ["1"] * 2, "nothing is compiled"

@@ -427,16 +427,19 @@ def request_seed(seed: int, request_id: str) -> int:
 
 @contextmanager
 def _ended_where_idle(seconds: float, hung: threading.Event) -> Iterator[None]:
-    """Within, all processes below this one are killed where none of them uses a core for `seconds`, and `hung` tells
-    so: waiting for an engine that was stopped while it starts has no end of its own."""
+    """Within, all processes that this one starts are killed where none of them uses a core for `seconds`, and `hung`
+    tells so: waiting for an engine that was stopped while it starts has no end of its own."""
     import psutil
 
     over = threading.Event()
+    others = {child.pid for child in psutil.Process().children(recursive=True)}
 
     def used() -> dict[int, float]:
         found = {}
         for child in psutil.Process().children(recursive=True):
             with suppress(psutil.Error):
+                if child.pid in others:
+                    continue
                 times = child.cpu_times()
                 found[child.pid] = times.user + times.system
         return found
