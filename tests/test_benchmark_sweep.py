@@ -198,9 +198,7 @@ def test_results_side_by_side(tmp_path: Path) -> None:
         build(BenchmarkConfig, {"output": "x", "compare": ["one"]}, "test")
 
 
-def test_a_measurement_lasts_until_there_are_answers_in_it(
-    tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_measurement_lasts_until_there_are_answers_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither warm-up nor steady state end without one, whatever time they were given."""
     monkeypatch.setattr(trial, "LOOK_SECONDS", 0.01)
     begun = time.time() - 100
